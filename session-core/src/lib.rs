@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+
+pub mod clock;
+mod error;
+pub mod head;
+mod id;
+mod profile;
+mod record;
+mod store;
+
+#[cfg(feature = "memory")]
+mod memory;
+
+pub use async_trait::async_trait;
+pub use bytes::Bytes;
+
+#[cfg(feature = "memory")]
+pub use self::memory::{MemoryStore, MemoryStoreBuilder};
+pub use self::{
+    clock::{Clock, SystemClock, Timestamp},
+    error::{Error, ErrorKind, Result},
+    id::{InvalidId, RandomError, SessionId, SessionKey},
+    profile::{Capability, ClockSource, Durability, Limits, StoreProfile},
+    record::{InvalidSubject, Record, Stored, Subject, Version},
+    store::{SessionStore, Subjects, Sweep},
+};
+
+/// `N` bytes from the system's random number generator.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], RandomError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(RandomError::from)?;
+    Ok(bytes)
+}
