@@ -1,0 +1,145 @@
+//! What a backend registers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use session_core::{SessionKey, SessionStore};
+
+/// Any error, for the two calls that may fail before the suite begins.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A backend under test: how to start its server, how to open a store on it, and the hooks that let the suite look
+/// behind the store's back.
+#[async_trait]
+pub trait Backend: Send + Sync + Sized + 'static {
+    /// The backend's name in the report and in the matrix.
+    const NAME: &'static str;
+
+    /// The version of the crate that has the store: `env!("CARGO_PKG_VERSION")`.
+    const VERSION: &'static str;
+
+    /// Starts or finds the server. Called once in a process, before the first guarantee.
+    ///
+    /// # Errors
+    ///
+    /// The server is not there. The message names the command that provides it; the run ends, and nothing passes.
+    async fn start() -> Result<Self, BoxError>;
+
+    /// The server behind the store, as it calls itself.
+    fn server(&self) -> Server;
+
+    /// A store on `namespace` (17 lower-case letters and digits), where nothing was before.
+    ///
+    /// Two stores on one namespace share their records, as two nodes of a site do: with connections of their own where
+    /// there are connections. Stores on two namespaces share nothing.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be opened: the guarantee is broken.
+    async fn open(&self, namespace: &str) -> Result<Arc<dyn SessionStore>, BoxError>;
+
+    /// Why a hook below is missing. It stands in the report and under the matrix.
+    fn reason(hook: Hook) -> &'static str;
+
+    /// A store whose server is down: nobody listens at its address.
+    async fn unreachable(&self) -> Option<Arc<dyn SessionStore>> {
+        None
+    }
+
+    /// Access to the bytes that the server holds for the stores on `namespace`.
+    async fn raw(&self, namespace: &str) -> Option<Arc<dyn Raw>> {
+        let _ = namespace;
+        None
+    }
+}
+
+/// The hooks that a backend may be without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hook {
+    /// [`Backend::unreachable`]
+    Unreachable,
+    /// [`Backend::raw`]
+    Raw,
+}
+
+/// The bytes that a server holds, behind its store's back.
+#[async_trait]
+pub trait Raw: Send + Sync {
+    /// Puts `value` where the server keeps `key`'s value (the bytes made by [`session_core::head::seal`]), as a fault
+    /// or another program would. A record that is there keeps the rest of what belongs to it; a new one lives for at
+    /// least a minute.
+    ///
+    /// # Errors
+    ///
+    /// The server refused.
+    async fn plant(&self, key: &SessionKey, value: &[u8]) -> Result<(), BoxError>;
+
+    /// The value that the server keeps under `key`, if any.
+    ///
+    /// # Errors
+    ///
+    /// The server refused.
+    async fn read(&self, key: &SessionKey) -> Result<Option<Vec<u8>>, BoxError>;
+
+    /// Everything that the server holds, keys, values and indexes, in any form that shows each byte string whole.
+    ///
+    /// # Errors
+    ///
+    /// The server refused.
+    async fn dump(&self) -> Result<Vec<u8>, BoxError>;
+}
+
+/// A server, as it calls itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// `"Redis"`, `"PostgreSQL"`, `"this process"` …
+    pub name: String,
+    /// The version that it reported. Empty where there is no server.
+    pub version: String,
+}
+
+impl Server {
+    /// A server of that name and version.
+    #[must_use]
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            version: version.into(),
+        }
+    }
+
+    /// No server: the store keeps its records in the process.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new("this process", "")
+    }
+}
+
+/// A [`Backend`] whose type is forgotten.
+#[async_trait]
+pub(crate) trait Open: Send + Sync {
+    async fn open(&self, namespace: &str) -> Result<Arc<dyn SessionStore>, BoxError>;
+    async fn unreachable(&self) -> Option<Arc<dyn SessionStore>>;
+    async fn raw(&self, namespace: &str) -> Option<Arc<dyn Raw>>;
+    fn reason(&self, hook: Hook) -> &'static str;
+}
+
+#[async_trait]
+impl<B: Backend> Open for B {
+    async fn open(&self, namespace: &str) -> Result<Arc<dyn SessionStore>, BoxError> {
+        Backend::open(self, namespace).await
+    }
+
+    async fn unreachable(&self) -> Option<Arc<dyn SessionStore>> {
+        Backend::unreachable(self).await
+    }
+
+    async fn raw(&self, namespace: &str) -> Option<Arc<dyn Raw>> {
+        Backend::raw(self, namespace).await
+    }
+
+    fn reason(&self, hook: Hook) -> &'static str {
+        B::reason(hook)
+    }
+}

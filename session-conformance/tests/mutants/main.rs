@@ -1,0 +1,79 @@
+//! The suite, tested: every mutant is killed by the guarantees that name its fault, every guarantee kills at least
+//! one, and the reference store that the mutants are made of keeps everything.
+//!
+//! A mutant is one line in `list.rs`, and its fault a few lines in `naive.rs`.
+
+mod list;
+mod naive;
+
+use std::{process::ExitCode, sync::Arc};
+
+use libtest_mimic::{Arguments, Trial};
+use session_conformance::{Guarantee, Outcome, Runtime, check, groups};
+
+use self::{list::MUTANTS, naive::Naive};
+
+/// A failing run is repeated with `CONFORMANCE_SEED`.
+const SEED: u64 = 20_261_123;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(48);
+    let runtime = Arc::new(Runtime::new().expect("the system gives threads"));
+    let seed = std::env::var("CONFORMANCE_SEED").map_or(SEED, |text| text.parse().expect("a whole number"));
+    let mut trials = vec![Trial::test(
+        "every_guarantee_kills_a_mutant",
+        every_guarantee_kills_a_mutant,
+    )];
+    for guarantee in groups().iter().flat_map(|group| group.guarantees) {
+        let runtime = Arc::clone(&runtime);
+        trials.push(Trial::test(
+            format!("reference keeps {}", guarantee.name),
+            move || {
+                let report = check(&runtime, &Arc::new(Naive::whole()), guarantee, seed);
+                match report.outcome {
+                    Outcome::Kept => Ok(()),
+                    outcome => Err(format!("{outcome:?}: {}", report.reason).into()),
+                }
+            },
+        ));
+    }
+    for mutant in MUTANTS {
+        for killer in mutant.killed_by {
+            let runtime = Arc::clone(&runtime);
+            trials.push(Trial::test(
+                format!("{:?} is killed by {killer}", mutant.fault),
+                move || {
+                    let guarantee = named(killer).ok_or_else(|| format!("there is no guarantee {killer}"))?;
+                    let report = check(&runtime, &Arc::new(Naive::with(mutant.fault)), guarantee, seed);
+                    match report.outcome {
+                        Outcome::Broken => Ok(()),
+                        outcome => Err(format!("it lives: {outcome:?} {}", report.reason).into()),
+                    }
+                },
+            ));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn named(name: &str) -> Option<&'static Guarantee> {
+    groups()
+        .iter()
+        .flat_map(|group| group.guarantees)
+        .find(|guarantee| guarantee.name == name)
+}
+
+fn every_guarantee_kills_a_mutant() -> Result<(), libtest_mimic::Failed> {
+    let kills = |name: &str| MUTANTS.iter().any(|mutant| mutant.killed_by.contains(&name));
+    let idle: Vec<&str> = groups()
+        .iter()
+        .flat_map(|group| group.guarantees)
+        .map(|guarantee| guarantee.name)
+        .filter(|name| !kills(name))
+        .collect();
+    match idle.is_empty() {
+        true => Ok(()),
+        false => Err(format!("these kill no mutant: {idle:#?}").into()),
+    }
+}
