@@ -8,12 +8,20 @@ mod profile;
 mod record;
 mod store;
 
+#[cfg(feature = "session")]
+pub mod codec;
 #[cfg(feature = "memory")]
 mod memory;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
 
+#[cfg(feature = "bincode")]
+pub use self::codec::BincodeCodec;
+#[cfg(feature = "json")]
+pub use self::codec::JsonCodec;
+#[cfg(feature = "session")]
+pub use self::codec::{Codec, CodecError, CodecErrorKind, Codecs, Encoded};
 #[cfg(feature = "memory")]
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 pub use self::{
