@@ -1,1 +1,25 @@
+#![doc = include_str!("../README.md")]
 
+#[cfg(feature = "axum")]
+mod axum;
+mod cache;
+mod cookie;
+mod error;
+mod event;
+#[cfg(feature = "tower")]
+mod layer;
+mod manager;
+mod scheme;
+
+pub use session_core;
+
+#[cfg(feature = "axum")]
+pub use self::axum::MissingLayer;
+#[cfg(feature = "tower")]
+pub use self::layer::{Session, SessionLayer, SessionService};
+pub use self::{
+    cookie::{CookieConfig, CookieConfigBuilder, CookieError, SameSite},
+    error::Error,
+    manager::{ResponseHeaders, SessionManager, SessionManagerBuilder, Visit},
+    scheme::SchemeSource,
+};

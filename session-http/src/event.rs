@@ -1,0 +1,86 @@
+//! The events, with stable names in the field `event`. None holds a cookie's value or an id.
+
+use http::StatusCode;
+
+use crate::Error;
+
+/// The target of every event of this crate.
+pub(crate) const TARGET: &str = "session_http";
+
+pub(crate) fn cookie_malformed(cookies: usize) {
+    tracing::warn!(
+        target: TARGET,
+        event = "cookie_malformed",
+        cookies,
+        "a session cookie holds no session id; it was not used"
+    );
+}
+
+pub(crate) fn cookie_repeated(cookies: usize, ambiguous: bool) {
+    tracing::warn!(
+        target: TARGET,
+        event = "cookie_repeated",
+        cookies,
+        ambiguous,
+        "the session cookie came more than once; if its values differ, none was used"
+    );
+}
+
+pub(crate) fn cookie_over_http() {
+    tracing::warn!(
+        target: TARGET,
+        event = "cookie_over_http",
+        "a Secure session cookie came over plain HTTP; it was not used"
+    );
+}
+
+pub(crate) fn set_cookie_withheld() {
+    tracing::error!(
+        target: TARGET,
+        event = "set_cookie_withheld",
+        "a Secure cookie is not sent over plain HTTP: serve HTTPS, tell the manager's scheme_source where HTTPS ends, \
+         or use CookieConfig::insecure_for_development"
+    );
+}
+
+pub(crate) fn set_cookie_replaced(cookies: usize) {
+    tracing::warn!(
+        target: TARGET,
+        event = "set_cookie_replaced",
+        cookies,
+        "the application set a cookie of the session's name; it was dropped"
+    );
+}
+
+/// At `WARN` what the client may try again or was told of, at `ERROR` what somebody must look into.
+pub(crate) fn session_failed(error: &Error) {
+    let status = error.status();
+    let source = std::error::Error::source(error).map(ToString::to_string);
+    let source = source.as_deref().unwrap_or_default();
+    if status == StatusCode::CONFLICT {
+        tracing::warn!(
+            target: TARGET,
+            event = "session_failed",
+            status = status.as_u16(),
+            source,
+            "{error}"
+        );
+    } else {
+        tracing::error!(
+            target: TARGET,
+            event = "session_failed",
+            status = status.as_u16(),
+            source,
+            "{error}"
+        );
+    }
+}
+
+#[cfg(feature = "axum")]
+pub(crate) fn layer_missing() {
+    tracing::error!(
+        target: TARGET,
+        event = "layer_missing",
+        "a handler asked for the session on a route without SessionLayer"
+    );
+}
