@@ -128,7 +128,7 @@ impl SessionManager {
         headers.set_cookie = match committed.client {
             ClientAction::Store { id, lasts, .. } => Some(self.shared.cookie.store(&id, lasts)?),
             ClientAction::Forget if visit.sent => Some(self.shared.cookie.removal()?),
-            ClientAction::Keep | ClientAction::Forget => None,
+            _ => None,
         };
         if visit.over_http && headers.set_cookie.take().is_some() {
             event::set_cookie_withheld();

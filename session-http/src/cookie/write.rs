@@ -72,7 +72,9 @@ pub(super) fn check_size(size: usize, limit: usize) -> Result<(), CookieError> {
 
 /// Whole seconds, rounded up: the cookie outlives its session by less than a second, never the other way round.
 fn max_age(lasts: Duration) -> i64 {
-    let seconds = lasts.as_secs() + u64::from(lasts.subsec_nanos() > 0);
+    let seconds = lasts
+        .as_secs()
+        .saturating_add(u64::from(lasts.subsec_nanos() > 0));
     let capped = seconds.clamp(1, CookieConfig::MAX_AGE_LIMIT);
     i64::try_from(capped).unwrap_or(i64::MAX)
 }
