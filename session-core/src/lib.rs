@@ -10,6 +10,9 @@ mod store;
 
 #[cfg(feature = "session")]
 pub mod codec;
+#[cfg(all(any(test, feature = "fuzzing"), feature = "bincode", feature = "json"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "memory")]
 mod memory;
 

@@ -22,6 +22,10 @@ pub(super) const NAME: &str = "bincode";
 pub(super) const HINT: &str =
     "; if it is a serde_json::Value, or uses flatten, untagged or tag, use the JSON codec";
 
+/// bincode's own limit, a second line behind the guard. It counts what a value takes in memory, and an integer of
+/// 16 bytes can come of one: 65,536 would refuse 60 KiB of short strings, each with a length of 8 bytes.
+const LIMIT: usize = 16 * MAX_BYTES;
+
 /// What bincode would write and then read as something else. Fields have no names in it.
 const RULES: Rules = Rules {
     skipped_fields: true,
@@ -79,7 +83,7 @@ pub(super) fn decode<'de, S: DeserializeSeed<'de>>(
     if bytes.len() > MAX_BYTES {
         return Err(CodecError::new(CodecErrorKind::TooLarge, NAME));
     }
-    let config = config::standard().with_limit::<MAX_BYTES>();
+    let config = config::standard().with_limit::<LIMIT>();
     match bincode_serde::seed_decode_from_slice(seed, bytes, config) {
         Ok((value, read)) if read == bytes.len() => Ok(value),
         Ok(_) => Err(CodecError::new(CodecErrorKind::TrailingBytes, NAME)),

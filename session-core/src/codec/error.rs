@@ -61,7 +61,12 @@ impl CodecError {
     }
 
     /// The same failure, met while the codec read its own encoding back at an insert: it cannot carry the type.
+    /// (Unless a limit is the reason: JSON bytes, say, are elements when they are read.)
     pub(super) fn into_unsupported(self, hint: &str) -> Self {
+        use CodecErrorKind::{TooDeep, TooLarge, TooManyElements};
+        if matches!(self.kind, TooDeep | TooLarge | TooManyElements) {
+            return self;
+        }
         let why = self.detail.unwrap_or_else(|| self.kind.to_string().into());
         let detail = format!("it could not be read back ({why}){hint}");
         Self {

@@ -46,6 +46,9 @@ mod json;
 
 use std::{any::Any, fmt};
 
+/// The crate whose types [`Codec`] speaks of.
+pub use erased_serde;
+
 #[cfg(feature = "bincode")]
 pub use self::bincode::BincodeCodec;
 #[cfg(feature = "json")]

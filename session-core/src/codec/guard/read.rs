@@ -160,12 +160,22 @@ pub(super) struct Read<'g, D> {
     pub(super) levels_left: u32,
 }
 
+/// What the type asked the codec for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// A struct or tuple: the number of its parts is in the type, so they do not count as elements.
+    Parts,
+    /// A string or buffer to keep.
+    Owned,
+    Other,
+}
+
 macro_rules! forward {
-    ($($method:ident($($arg:ident: $type:ty),*) $counts:literal;)*) => {$(
+    ($($method:ident($($arg:ident: $type:ty),*) $inner:ident $asked:ident;)*) => {$(
         fn $method<V: Visitor<'de>>(self, $($arg: $type,)* visitor: V) -> Result<V::Value, Self::Error> {
             let Self { inner, guard, levels_left } = self;
-            let visitor = ReadVisitor { visitor, guard, levels_left, counts: $counts };
-            inner.$method($($arg,)* visitor).map_err(|error| ReadError::raise(error, guard))
+            let visitor = ReadVisitor { visitor, guard, levels_left, asked: Asked::$asked };
+            inner.$inner($($arg,)* visitor).map_err(|error| ReadError::raise(error, guard))
         }
     )*};
 }
@@ -173,39 +183,40 @@ macro_rules! forward {
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Read<'_, D> {
     type Error = ReadError<D::Error>;
 
-    // Elements count, except where their number is in the type.
+    // Asked for a string to keep, bincode makes room for as many bytes as are claimed and then fills it; asked for a
+    // string to look at, it compares the length with what is there. So the copy is made here.
     forward! {
-        deserialize_any() true;
-        deserialize_bool() true;
-        deserialize_i8() true;
-        deserialize_i16() true;
-        deserialize_i32() true;
-        deserialize_i64() true;
-        deserialize_i128() true;
-        deserialize_u8() true;
-        deserialize_u16() true;
-        deserialize_u32() true;
-        deserialize_u64() true;
-        deserialize_u128() true;
-        deserialize_f32() true;
-        deserialize_f64() true;
-        deserialize_char() true;
-        deserialize_str() true;
-        deserialize_string() true;
-        deserialize_bytes() true;
-        deserialize_byte_buf() true;
-        deserialize_option() true;
-        deserialize_unit() true;
-        deserialize_unit_struct(name: &'static str) true;
-        deserialize_newtype_struct(name: &'static str) true;
-        deserialize_seq() true;
-        deserialize_tuple(len: usize) false;
-        deserialize_tuple_struct(name: &'static str, len: usize) false;
-        deserialize_map() true;
-        deserialize_struct(name: &'static str, fields: &'static [&'static str]) false;
-        deserialize_enum(name: &'static str, variants: &'static [&'static str]) true;
-        deserialize_identifier() true;
-        deserialize_ignored_any() true;
+        deserialize_any() deserialize_any Other;
+        deserialize_bool() deserialize_bool Other;
+        deserialize_i8() deserialize_i8 Other;
+        deserialize_i16() deserialize_i16 Other;
+        deserialize_i32() deserialize_i32 Other;
+        deserialize_i64() deserialize_i64 Other;
+        deserialize_i128() deserialize_i128 Other;
+        deserialize_u8() deserialize_u8 Other;
+        deserialize_u16() deserialize_u16 Other;
+        deserialize_u32() deserialize_u32 Other;
+        deserialize_u64() deserialize_u64 Other;
+        deserialize_u128() deserialize_u128 Other;
+        deserialize_f32() deserialize_f32 Other;
+        deserialize_f64() deserialize_f64 Other;
+        deserialize_char() deserialize_char Other;
+        deserialize_str() deserialize_str Other;
+        deserialize_string() deserialize_str Owned;
+        deserialize_bytes() deserialize_bytes Other;
+        deserialize_byte_buf() deserialize_bytes Owned;
+        deserialize_option() deserialize_option Other;
+        deserialize_unit() deserialize_unit Other;
+        deserialize_unit_struct(name: &'static str) deserialize_unit_struct Other;
+        deserialize_newtype_struct(name: &'static str) deserialize_newtype_struct Other;
+        deserialize_seq() deserialize_seq Other;
+        deserialize_tuple(len: usize) deserialize_tuple Parts;
+        deserialize_tuple_struct(name: &'static str, len: usize) deserialize_tuple_struct Parts;
+        deserialize_map() deserialize_map Other;
+        deserialize_struct(name: &'static str, fields: &'static [&'static str]) deserialize_struct Parts;
+        deserialize_enum(name: &'static str, variants: &'static [&'static str]) deserialize_enum Other;
+        deserialize_identifier() deserialize_identifier Other;
+        deserialize_ignored_any() deserialize_ignored_any Other;
     }
 
     fn is_human_readable(&self) -> bool {
@@ -218,7 +229,7 @@ struct ReadVisitor<'g, V> {
     visitor: V,
     guard: &'g Guard,
     levels_left: u32,
-    counts: bool,
+    asked: Asked,
 }
 
 macro_rules! visit {
@@ -252,14 +263,50 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for ReadVisitor<'_, V> {
         visit_f32(value: f32);
         visit_f64(value: f64);
         visit_char(value: char);
-        visit_str(value: &str);
-        visit_borrowed_str(value: &'de str);
         visit_string(value: String);
-        visit_bytes(value: &[u8]);
-        visit_borrowed_bytes(value: &'de [u8]);
         visit_byte_buf(value: Vec<u8>);
         visit_none();
         visit_unit();
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
+        match self.asked {
+            Asked::Owned => self.visit_string(value.to_owned()),
+            _ => self
+                .visitor
+                .visit_str::<ReadError<E>>(value)
+                .map_err(|error| error.lower(self.guard)),
+        }
+    }
+
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<V::Value, E> {
+        match self.asked {
+            Asked::Owned => self.visit_string(value.to_owned()),
+            _ => self
+                .visitor
+                .visit_borrowed_str::<ReadError<E>>(value)
+                .map_err(|error| error.lower(self.guard)),
+        }
+    }
+
+    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<V::Value, E> {
+        match self.asked {
+            Asked::Owned => self.visit_byte_buf(value.to_vec()),
+            _ => self
+                .visitor
+                .visit_bytes::<ReadError<E>>(value)
+                .map_err(|error| error.lower(self.guard)),
+        }
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, value: &'de [u8]) -> Result<V::Value, E> {
+        match self.asked {
+            Asked::Owned => self.visit_byte_buf(value.to_vec()),
+            _ => self
+                .visitor
+                .visit_borrowed_bytes::<ReadError<E>>(value)
+                .map_err(|error| error.lower(self.guard)),
+        }
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
@@ -305,8 +352,9 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for ReadVisitor<'_, V> {
             visitor,
             guard,
             levels_left,
-            counts,
+            asked,
         } = self;
+        let counts = asked != Asked::Parts;
         let read = Cell::new(0);
         let value = descend(levels_left)
             .map_err(ReadError::from)
@@ -331,8 +379,9 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for ReadVisitor<'_, V> {
             visitor,
             guard,
             levels_left,
-            counts,
+            asked,
         } = self;
+        let counts = asked != Asked::Parts;
         let read = Cell::new(0);
         descend(levels_left)
             .map_err(ReadError::from)
@@ -510,7 +559,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for ReadVariant<'_, A> {
                     visitor,
                     guard,
                     levels_left,
-                    counts: false,
+                    asked: Asked::Parts,
                 },
             )
             .map_err(|error| ReadError::raise(error, guard))
@@ -533,7 +582,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for ReadVariant<'_, A> {
                     visitor,
                     guard,
                     levels_left,
-                    counts: false,
+                    asked: Asked::Parts,
                 },
             )
             .map_err(|error| ReadError::raise(error, guard))
