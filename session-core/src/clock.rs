@@ -11,6 +11,9 @@ use std::{
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// 1970-01-01 UTC.
+    pub const UNIX_EPOCH: Self = Self(0);
+
     /// The point `millis` milliseconds after 1970-01-01 UTC.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {

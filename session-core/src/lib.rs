@@ -15,6 +15,8 @@ pub mod codec;
 pub mod fuzzing;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "session")]
+mod session;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
@@ -27,6 +29,11 @@ pub use self::codec::JsonCodec;
 pub use self::codec::{Codec, CodecError, CodecErrorKind, Codecs, Encoded};
 #[cfg(feature = "memory")]
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "session")]
+pub use self::session::{
+    ClientAction, Committed, ConfigError, Lengths, RetiredIdPolicy, Session, SessionError, SessionInfo,
+    Sessions, SessionsBuilder, Upkeep,
+};
 pub use self::{
     clock::{Clock, SystemClock, Timestamp},
     error::{Error, ErrorKind, Result},

@@ -1,5 +1,6 @@
 //! What each codec carries, and how what it cannot carry is refused at the insert.
 #![cfg(all(feature = "bincode", feature = "json"))]
+#![allow(clippy::unwrap_used)] // The lint sees helpers of tests as no tests.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

@@ -1,6 +1,7 @@
 //! Bytes that somebody made up, and values that nobody should store: each is refused, without a panic, an overflowing
 //! stack, a reserved gigabyte or an endless loop.
 #![cfg(all(feature = "bincode", feature = "json"))]
+#![allow(clippy::unwrap_used)] // The lint sees helpers of tests as no tests.
 
 use std::{cell::Cell, collections::BTreeMap, fmt, sync::Arc, thread};
 

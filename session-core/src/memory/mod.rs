@@ -88,7 +88,6 @@ impl MemoryStore {
     }
 
     /// A builder, to choose other bounds.
-    #[must_use]
     pub fn builder() -> MemoryStoreBuilder {
         MemoryStoreBuilder {
             max_records: 1_000_000,

@@ -11,11 +11,13 @@ use crate::{SessionKey, Subject};
 
 const SHARDS: usize = 64;
 
+type Shard = HashMap<Subject, HashSet<SessionKey>>;
+
 /// Keys by subject. Its locks are taken last: under a shard's lock, or alone.
 pub(super) struct SubjectIndex {
     /// Subjects are chosen by users: the hash is keyed.
     hasher: RandomState,
-    shards: Box<[Mutex<HashMap<Subject, HashSet<SessionKey>>>]>,
+    shards: Box<[Mutex<Shard>]>,
 }
 
 impl Default for SubjectIndex {
@@ -28,7 +30,7 @@ impl Default for SubjectIndex {
 }
 
 impl SubjectIndex {
-    fn shard(&self, subject: &Subject) -> &Mutex<HashMap<Subject, HashSet<SessionKey>>> {
+    fn shard(&self, subject: &Subject) -> &Mutex<Shard> {
         &self.shards[self.hasher.hash_one(subject) as usize % SHARDS]
     }
 

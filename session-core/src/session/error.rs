@@ -1,0 +1,131 @@
+//! What can go wrong with a session.
+
+use std::{error, fmt};
+
+use crate::{Error, ErrorKind, RandomError, codec::CodecError};
+
+/// Why a session could not be used or kept. None of these ever leads to a new anonymous session.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The store failed: it is unavailable, full, or holds something unreadable under this key. What it holds is
+    /// untouched, and the client's cookie stays.
+    Store(Error),
+    /// The session was ended meanwhile (logged out, or expired). Nothing was written, nothing brought back.
+    Gone,
+    /// Others changed the session at every attempt. Nothing was written; the request may be repeated.
+    Contended {
+        /// Attempts that were made.
+        attempts: u32,
+    },
+    /// The value cannot be carried by the codec. The session is as it was.
+    Encode {
+        /// The attribute's name.
+        attribute: String,
+        /// Why.
+        source: CodecError,
+    },
+    /// The stored value cannot be read as the type that was asked for. The session is as it was.
+    Decode {
+        /// The attribute's name.
+        attribute: String,
+        /// Why.
+        source: CodecError,
+    },
+    /// With this change the session would be larger than the store's largest record. The session is as it was.
+    TooLarge {
+        /// Bytes that the session would have.
+        size: usize,
+        /// Bytes that a record has at most ([`Limits::max_record`](crate::Limits::max_record)).
+        limit: usize,
+        /// The largest attributes with their bytes, largest first, three at most.
+        largest: Vec<(String, usize)>,
+    },
+    /// An attribute's name is empty or longer than 255 bytes. The session is as it was.
+    InvalidName {
+        /// Bytes of the refused name.
+        len: usize,
+    },
+    /// The system's random number generator failed. There is no weaker fallback.
+    Random(RandomError),
+}
+
+impl SessionError {
+    /// Whether the same request may succeed a little later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Contended { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The store's kind of error, where it was the store that failed.
+    #[must_use]
+    pub fn store_kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Store(error) => Some(error.kind()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Gone => f.write_str("the session has been ended meanwhile; nothing was written"),
+            Self::Contended { attempts } => {
+                write!(
+                    f,
+                    "the session was changed by others during all {attempts} attempts to write it"
+                )
+            }
+            Self::Encode { attribute, source } => {
+                write!(f, "attribute {attribute:?} cannot be stored: {source}")
+            }
+            Self::Decode { attribute, source } => {
+                write!(f, "attribute {attribute:?} cannot be read: {source}")
+            }
+            Self::TooLarge { size, limit, largest } => {
+                write!(
+                    f,
+                    "the session would have {size} bytes and the store holds {limit} at most; largest: "
+                )?;
+                for (at, (name, bytes)) in largest.iter().enumerate() {
+                    write!(f, "{}{name:?} {bytes}", if at == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Self::InvalidName { len } => {
+                write!(f, "the name of an attribute has 1 to 255 bytes, this one {len}")
+            }
+            Self::Random(error) => error.fmt(f),
+        }
+    }
+}
+
+impl error::Error for SessionError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            // `Display` is the store's own text already: its source comes next.
+            Self::Store(error) => error.source(),
+            Self::Encode { source, .. } | Self::Decode { source, .. } => error::Error::source(source),
+            Self::Random(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for SessionError {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<RandomError> for SessionError {
+    fn from(error: RandomError) -> Self {
+        Self::Random(error)
+    }
+}

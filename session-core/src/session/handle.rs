@@ -1,0 +1,419 @@
+//! One visitor's session in one request.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{
+    Committed, Lengths, SessionError, Sessions,
+    changes::{Change, LogIn},
+    envelope::{Attribute, attribute_len},
+    protocol::State,
+};
+use crate::{
+    Error, ErrorKind, SessionId, Subject, Timestamp,
+    codec::{CodecError, Codecs},
+};
+
+/// One visitor's session in one request. Clones share it.
+///
+/// Nothing is asked of the store before the first use, and nothing is written before [`Session::commit`], log-out
+/// excepted. Changes to different attributes are never lost, whoever else writes meanwhile, and
+/// [`Session::update`] counts exactly.
+///
+/// Every call but `commit` may load the session and so end in [`SessionError::Store`], or in
+/// [`SessionError::Random`]. A session that cannot be loaded is never taken for an absent one.
+#[derive(Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    sessions: Sessions,
+    used: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// What is known of a stored session besides its attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// When the session began.
+    pub created_at: Timestamp,
+    /// The last log-in.
+    pub authenticated_at: Option<Timestamp>,
+    /// When the present id was made.
+    pub renewed_at: Timestamp,
+    /// The end of the session, whatever happens.
+    pub deadline: Timestamp,
+    /// The session's own lengths.
+    pub lengths: Lengths,
+    /// The life that remained when it was loaded, if no further request came.
+    pub remaining: Duration,
+    /// How often the id has been renewed.
+    pub renewals: u32,
+}
+
+impl Session {
+    pub(super) fn new(sessions: Sessions, id: Option<SessionId>) -> Self {
+        let state = Mutex::new(State::new(id));
+        Self {
+            shared: Arc::new(Shared {
+                sessions,
+                used: AtomicBool::new(false),
+                state,
+            }),
+        }
+    }
+
+    /// The attribute `name`; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Decode`] if its value is not a `T`.
+    pub async fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, SessionError> {
+        let state = self.loaded().await?;
+        state
+            .view()
+            .live
+            .attributes
+            .get(name)
+            .map(|attribute| decode(self.codecs(), name, attribute))
+            .transpose()
+    }
+
+    /// Sets the attribute `name`. Of two requests that do so at once, the later commit wins; to build on the old value
+    /// use [`Session::update`].
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Encode`] if the codec cannot carry the value, [`SessionError::TooLarge`],
+    /// [`SessionError::InvalidName`]. The session is as it was.
+    pub async fn insert<T>(&self, name: &str, value: &T) -> Result<(), SessionError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        check_name(name)?;
+        let mut state = self.loaded().await?;
+        let attribute = encode(self.codecs(), name, value)?;
+        let unchanged =
+            !state.changes.touches(name) && state.view().live.attributes.get(name) == Some(&attribute);
+        if unchanged {
+            return Ok(());
+        }
+        self.check_size(&state, name, &attribute)?;
+        state
+            .view_mut()
+            .live
+            .attributes
+            .insert(name.to_owned(), attribute.clone());
+        state.changes.put(name, attribute);
+        Ok(())
+    }
+
+    /// Replaces the attribute `name` by what `change` makes of it, and returns that. If somebody else's write comes
+    /// between, `change` runs again on the newer value when the session is committed: 100 requests that add one add
+    /// 100. It must therefore depend on nothing but its argument; what it returned here may be out of date then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::get`] and [`Session::insert`].
+    pub async fn update<T, F>(&self, name: &str, change: F) -> Result<T, SessionError>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: Fn(Option<T>) -> T + Send + Sync + 'static,
+    {
+        check_name(name)?;
+        let mut state = self.loaded().await?;
+        let run = {
+            let (codecs, name) = (self.codecs().clone(), name.to_owned());
+            move |old: Option<&Attribute>| {
+                let old = old.map(|old| decode(&codecs, &name, old)).transpose()?;
+                let new: T = change(old);
+                Ok::<_, SessionError>((encode(&codecs, &name, &new)?, new))
+            }
+        };
+        let (attribute, value) = run(state.view().live.attributes.get(name))?;
+        self.check_size(&state, name, &attribute)?;
+        state
+            .view_mut()
+            .live
+            .attributes
+            .insert(name.to_owned(), attribute);
+        let again: Change = Arc::new(move |old| run(old).map(|(attribute, _)| attribute));
+        state.changes.update(name, again);
+        Ok(value)
+    }
+
+    /// Removes the attribute `name`; `true` if there was one.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn remove(&self, name: &str) -> Result<bool, SessionError> {
+        let mut state = self.loaded().await?;
+        let was_there = state.view_mut().live.attributes.remove(name).is_some();
+        let stored = state
+            .stored()
+            .is_some_and(|stored| stored.live.attributes.contains_key(name));
+        state.changes.remove(name, stored);
+        Ok(was_there)
+    }
+
+    /// Removes all attributes. Subject and times stay: to end the session, log out.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn clear(&self) -> Result<(), SessionError> {
+        let mut state = self.loaded().await?;
+        state.view_mut().live.attributes.clear();
+        let stored = state
+            .stored()
+            .is_some_and(|stored| !stored.live.attributes.is_empty());
+        state.changes.clear(stored);
+        Ok(())
+    }
+
+    /// The names of the attributes, ascending.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn names(&self) -> Result<Vec<String>, SessionError> {
+        Ok(self
+            .loaded()
+            .await?
+            .view()
+            .live
+            .attributes
+            .keys()
+            .cloned()
+            .collect())
+    }
+
+    /// Times, lengths and renewals; `None` if nothing is stored for this visitor.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn info(&self) -> Result<Option<SessionInfo>, SessionError> {
+        let state = self.loaded().await?;
+        Ok(state.stored().map(|stored| SessionInfo {
+            created_at: stored.live.created_at,
+            authenticated_at: stored.live.authenticated_at,
+            renewed_at: stored.live.renewed_at,
+            deadline: stored.live.deadline,
+            lengths: stored.live.lengths,
+            remaining: stored.remaining,
+            renewals: stored.live.renewals,
+        }))
+    }
+
+    /// Whom the session belongs to; `None` before log-in.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn subject(&self) -> Result<Option<Subject>, SessionError> {
+        Ok(self.loaded().await?.view().subject.clone())
+    }
+
+    /// Makes the session `subject`'s, from the next commit on under a new id: the old one is refused from then on,
+    /// without grace, so an id that was planted before the log-in is worth nothing. Both lengths begin anew.
+    /// Attributes stay.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn log_in(&self, subject: Subject) -> Result<(), SessionError> {
+        self.log_in_for(subject, self.shared.sessions.inner.lengths).await
+    }
+
+    /// [`Session::log_in`] with lengths of its own ("remember me"), which the session keeps.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn log_in_for(&self, subject: Subject, lengths: Lengths) -> Result<(), SessionError> {
+        let mut state = self.loaded().await?;
+        let log_in = LogIn {
+            subject,
+            lengths,
+            at: self.shared.sessions.inner.clock.now(),
+        };
+        let view = state.view_mut();
+        log_in.apply(&mut view.live, &mut view.subject);
+        state.changes.log_in(log_in);
+        state.privilege_changed();
+        Ok(())
+    }
+
+    /// A new id from the next commit on, and the old one refused, without grace: for a change of privilege.
+    /// Log-in does this by itself, and so does time ([`SessionsBuilder::renew_every`](super::SessionsBuilder::renew_every)).
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn renew(&self) -> Result<(), SessionError> {
+        self.loaded().await?.privilege_changed();
+        Ok(())
+    }
+
+    /// Ends the session, now: nobody reaches it any more when this returns, under whatever id, and no request in
+    /// flight brings it back. The client is made to forget its id at the commit. The handle is a new, empty session.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Store`], [`SessionError::Contended`]: the session may live. Tell the client, and let it repeat.
+    pub async fn log_out(&self) -> Result<(), SessionError> {
+        let mut state = self.loaded().await?;
+        self.shared.sessions.inner.log_out(&mut state).await
+    }
+
+    /// Ends every session of this session's subject, this one included, now, and tells how many there were.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::log_out`]; `Unsupported` if the store has no index by subject: then nothing was ended.
+    pub async fn log_out_everywhere(&self) -> Result<u64, SessionError> {
+        let mut state = self.loaded().await?;
+        let inner = &self.shared.sessions.inner;
+        let ended = inner.delete_all(&state, false).await?;
+        inner.log_out(&mut state).await?;
+        Ok(ended)
+    }
+
+    /// Ends every other session of this session's subject, now, and tells how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Store`]: some may live; repeat. `Unsupported` if the store has no index by subject.
+    pub async fn log_out_elsewhere(&self) -> Result<u64, SessionError> {
+        let state = self.loaded().await?;
+        self.shared.sessions.inner.delete_all(&state, true).await
+    }
+
+    /// How many live sessions this session's subject has, this one included once it is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Store`]; `Unsupported` if the store has no index by subject.
+    pub async fn sessions_of_subject(&self) -> Result<usize, SessionError> {
+        let state = self.loaded().await?;
+        let store = &self.shared.sessions.inner.store;
+        let Some(subject) = &state.view().subject else {
+            return Ok(0);
+        };
+        let Some(subjects) = store.subjects() else {
+            return Err(Error::new(ErrorKind::Unsupported, store.profile().name).into());
+        };
+        Ok(subjects.list(subject).await?.len())
+    }
+
+    /// Writes what changed, and renews the id if that is due. To be called before the response is sent: what the
+    /// client reads next is then there. Nothing changed: nothing is written. A new session without attributes and
+    /// subject is not stored. May be called again after further changes.
+    ///
+    /// # Errors
+    ///
+    /// - [`SessionError::Gone`]: logged out or expired meanwhile. Nothing was written, nothing brought back.
+    /// - [`SessionError::Store`]: `Unavailable`: whether the changes were written is unknown. Others: nothing was.
+    /// - [`SessionError::Contended`]: nothing was written.
+    /// - [`SessionError::Encode`], [`SessionError::Decode`], [`SessionError::TooLarge`]: from an
+    ///   [`update`](Session::update) that ran again on a newer value. Nothing was written.
+    pub async fn commit(&self) -> Result<Committed, SessionError> {
+        let mut state = self.shared.state.lock().await;
+        self.shared.sessions.commit(&mut state).await
+    }
+
+    /// Whether anything was asked of the session in this request. A response that may depend on it must not be cached.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.shared.used.load(Ordering::Relaxed)
+    }
+
+    async fn loaded(&self) -> Result<MutexGuard<'_, State>, SessionError> {
+        self.shared.used.store(true, Ordering::Relaxed);
+        let mut state = self.shared.state.lock().await;
+        self.shared.sessions.inner.load(&mut state).await?;
+        Ok(state)
+    }
+
+    fn codecs(&self) -> &Codecs {
+        &self.shared.sessions.inner.codecs
+    }
+
+    /// Refuses a change that would make the record larger than the store holds: here, where the author sees it.
+    fn check_size(&self, state: &State, name: &str, attribute: &Attribute) -> Result<(), SessionError> {
+        let attributes = &state.view().live.attributes;
+        let before = attributes.get(name).map_or(0, |old| attribute_len(name, old));
+        let size = state.view().live.max_len() - before + attribute_len(name, attribute);
+        let limit = self.shared.sessions.inner.store.profile().limits.max_record;
+        if size <= limit && (before > 0 || attributes.len() < usize::from(u16::MAX)) {
+            return Ok(());
+        }
+        let others = attributes.iter().filter(|(other, _)| *other != name);
+        let mut largest: Vec<_> = others
+            .map(|(name, attribute)| (name.clone(), attribute.bytes.len()))
+            .chain([(name.to_owned(), attribute.bytes.len())])
+            .collect();
+        largest.sort_by(|one, other| other.1.cmp(&one.1));
+        largest.truncate(3);
+        Err(SessionError::TooLarge { size, limit, largest })
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("used", &self.is_used())
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_name(name: &str) -> Result<(), SessionError> {
+    match name.len() {
+        1..=255 => Ok(()),
+        len => Err(SessionError::InvalidName { len }),
+    }
+}
+
+fn encode<T>(codecs: &Codecs, name: &str, value: &T) -> Result<Attribute, SessionError>
+where
+    T: Serialize + DeserializeOwned,
+{
+    match codecs.encode(value) {
+        Ok(encoded) => Ok(Attribute {
+            tag: encoded.tag,
+            bytes: encoded.bytes,
+        }),
+        Err(source) => Err(failed(name, source, true)),
+    }
+}
+
+fn decode<T: DeserializeOwned>(
+    codecs: &Codecs,
+    name: &str,
+    attribute: &Attribute,
+) -> Result<T, SessionError> {
+    codecs
+        .decode(attribute.tag, &attribute.bytes)
+        .map_err(|source| failed(name, source, false))
+}
+
+fn failed(name: &str, source: CodecError, encoding: bool) -> SessionError {
+    let attribute = name.to_owned();
+    match encoding {
+        true => SessionError::Encode { attribute, source },
+        false => SessionError::Decode { attribute, source },
+    }
+}

@@ -1,0 +1,651 @@
+//! The protocol of renewal, change and log-out over **every** order of its store calls, lost replies included.
+//!
+//! Each request is a future that stops before each store call; the explorer chooses which goes on, and whether its
+//! call works, is lost on the way there, on the way back, or arrives late. Every sequence of choices is run, from a
+//! fresh session each time, and what is left in the store is checked against what the requests were told.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use super::{ClientAction, Lengths, Session, SessionError, Sessions};
+use crate::{
+    Clock, Error, ErrorKind, MemoryStore, Record, Result, SessionId, SessionKey, SessionStore, StoreProfile,
+    Stored, Subject, Subjects, Sweep, Timestamp, Version,
+};
+
+/// Faults that can be planted in the protocol, to show that the exploration finds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Log-out deletes what is under the client's key, whatever its version.
+    UnconditionalDelete,
+    /// Renewal deletes the new record when the reply to its second step is lost.
+    UndoOnLostReply,
+    /// A creation whose outcome is unknown is tried again under the same key: arriving late, it brings back what has
+    /// been logged out since.
+    CreateAgain,
+    /// A record remembers its last write alone, and a write that is not it counts as not applied.
+    OneWriteId,
+}
+
+/// What happens to a store call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Works,
+    RequestLost,
+    ReplyLost,
+    /// Given up by the caller, carried out by the server later.
+    Late,
+}
+
+const WRITE_FATES: [Fate; 4] = [Fate::Works, Fate::RequestLost, Fate::ReplyLost, Fate::Late];
+const READ_FATES: [Fate; 2] = [Fate::Works, Fate::RequestLost];
+
+/// A store call that is about to be made.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    writes: bool,
+    key: SessionKey,
+}
+
+impl Call {
+    /// Whether the order of the two makes no difference to anybody.
+    fn commutes_with(self, other: Self) -> bool {
+        self.key != other.key || !(self.writes || other.writes)
+    }
+}
+
+type LateCall = (SessionKey, Pin<Box<dyn Future<Output = ()> + Send>>);
+
+/// What the explorer and the store tell each other.
+#[derive(Default)]
+struct Stage {
+    /// Whether calls stop; off while a run is set up and checked.
+    stepping: AtomicBool,
+    /// The call before which the running request stopped.
+    at_call: Mutex<Option<Call>>,
+    /// The fate of the next call to go on.
+    fate: Mutex<Option<Fate>>,
+    late: Mutex<Vec<LateCall>>,
+}
+
+/// The memory store, one call at a time.
+struct Stepped {
+    store: Arc<MemoryStore>,
+    stage: Arc<Stage>,
+}
+
+impl fmt::Debug for Stepped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+impl Stepped {
+    /// Stops before a call until the explorer lets it go on, and returns its fate.
+    async fn stop(&self, call: Call) -> Fate {
+        if !self.stage.stepping.load(Ordering::Relaxed) {
+            return Fate::Works;
+        }
+        *self.stage.at_call.lock().unwrap() = Some(call);
+        std::future::poll_fn(|_| match self.stage.fate.lock().unwrap().take() {
+            Some(fate) => Poll::Ready(fate),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    async fn call<T, F>(
+        &self,
+        writes: bool,
+        key: SessionKey,
+        run: impl FnOnce(Arc<MemoryStore>) -> F,
+    ) -> Result<T>
+    where
+        T: 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let fate = self.stop(Call { writes, key }).await;
+        let unavailable = || Error::new(ErrorKind::Unavailable, "memory").with_detail(format!("{fate:?}"));
+        match fate {
+            Fate::Works => run(self.store.clone()).await,
+            Fate::RequestLost => Err(unavailable()),
+            Fate::ReplyLost => {
+                let _ = run(self.store.clone()).await;
+                Err(unavailable())
+            }
+            Fate::Late => {
+                let call = run(self.store.clone());
+                self.stage
+                    .late
+                    .lock()
+                    .unwrap()
+                    .push((key, Box::pin(async move { drop(call.await) })));
+                Err(unavailable())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for Stepped {
+    async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
+        let (key, record) = (*key, record.clone());
+        self.call(true, key, move |store| async move {
+            store.create(&key, &record, ttl).await
+        })
+        .await
+    }
+
+    async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        let key = *key;
+        self.call(false, key, move |store| async move { store.load(&key).await })
+            .await
+    }
+
+    async fn update(
+        &self,
+        key: &SessionKey,
+        old: Version,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<Version> {
+        let (key, record) = (*key, record.clone());
+        self.call(true, key, move |store| async move {
+            store.update(&key, old, &record, ttl).await
+        })
+        .await
+    }
+
+    async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
+        let key = *key;
+        self.call(
+            true,
+            key,
+            move |store| async move { store.touch(&key, ttl).await },
+        )
+        .await
+    }
+
+    async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
+        let key = *key;
+        self.call(true, key, move |store| async move {
+            store.delete(&key, expected).await
+        })
+        .await
+    }
+
+    fn profile(&self) -> &StoreProfile {
+        self.store.profile()
+    }
+
+    fn subjects(&self) -> Option<&dyn Subjects> {
+        self.store.subjects()
+    }
+
+    fn sweep(&self) -> Option<&dyn Sweep> {
+        None
+    }
+}
+
+/// A clock that stands still unless told.
+#[derive(Debug, Default)]
+pub(super) struct StillClock(pub(super) AtomicU64);
+
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000 + self.0.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// A request that is due for a new id.
+    Renew,
+    /// A log-in again, or another change of privilege: a new id without grace.
+    Elevate,
+    /// Adds one to a counter.
+    Add,
+    LogOut,
+}
+use Request::{Add, Elevate, LogOut, Renew};
+
+type Outcome = std::result::Result<ClientAction, SessionError>;
+type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+
+impl Request {
+    fn start(self, session: Session) -> Running {
+        Box::pin(async move {
+            match self {
+                Renew => drop(session.subject().await?),
+                Elevate => session.renew().await?,
+                Add => drop(
+                    session
+                        .update("count", |count: Option<u32>| count.unwrap_or(0) + 1)
+                        .await?,
+                ),
+                LogOut => session.log_out().await?,
+            }
+            Ok(session.commit().await?.client)
+        })
+    }
+}
+
+/// The choices of one run: what was taken, of how many.
+#[derive(Default)]
+struct Choices {
+    taken: Vec<(usize, usize)>,
+    at: usize,
+}
+
+impl Choices {
+    fn choose(&mut self, of: usize) -> usize {
+        if self.at == self.taken.len() {
+            self.taken.push((0, of));
+        }
+        let (taken, options) = self.taken[self.at];
+        assert_eq!(options, of, "the run is not deterministic");
+        self.at += 1;
+        taken
+    }
+
+    /// The next run in depth-first order; `false` after the last.
+    fn advance(&mut self) -> bool {
+        self.at = 0;
+        while let Some((taken, options)) = self.taken.pop() {
+            if taken + 1 < options {
+                self.taken.push((taken + 1, options));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Which orders are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Orders {
+    /// Every one.
+    All,
+    /// Of those that differ only in neighbours that commute (other keys, or two reads), the first: what all of them
+    /// lead to is the same, and each is equal to one without such a pair in descending order.
+    Distinct,
+}
+
+struct Explorer {
+    requests: Vec<Request>,
+    faults: usize,
+    orders: Orders,
+    planted: Option<Fault>,
+}
+
+/// Runs the orders of `requests`' calls with at most `faults` of them failing, and returns how many runs that were.
+fn explore(explorer: &Explorer) -> std::result::Result<usize, String> {
+    let mut choices = Choices::default();
+    let (mut runs, mut store) = (0_usize, Arc::new(MemoryStore::new()));
+    loop {
+        if runs.is_multiple_of(2_000) {
+            store = Arc::new(MemoryStore::new());
+        }
+        runs += 1;
+        let mut story = Vec::new();
+        if let Err(broken) = explorer.run(&mut choices, &store, &mut story) {
+            let requests = &explorer.requests;
+            return Err(format!(
+                "{requests:?}, run {runs}: {broken}\n{}",
+                story.join("\n")
+            ));
+        }
+        if !choices.advance() {
+            return Ok(runs);
+        }
+    }
+}
+
+impl Explorer {
+    fn run(
+        &self,
+        choices: &mut Choices,
+        store: &Arc<MemoryStore>,
+        story: &mut Vec<String>,
+    ) -> std::result::Result<(), String> {
+        let stage = Arc::new(Stage::default());
+        let clock = Arc::new(StillClock::default());
+        let sessions = |interval: Option<Duration>| {
+            let stepped = Stepped {
+                store: store.clone(),
+                stage: stage.clone(),
+            };
+            let builder = Sessions::builder(Arc::new(stepped))
+                .clock(clock.clone())
+                .renew_every(interval);
+            builder.planted(self.planted).build().unwrap()
+        };
+        let (quiet, due) = (sessions(None), sessions(Some(Duration::from_secs(60))));
+        let subject = Subject::new(&**SessionId::random().unwrap().expose()).unwrap();
+        let first = set_up(&quiet, &subject);
+        clock.0.store(120_000, Ordering::Relaxed);
+        stage.stepping.store(true, Ordering::Relaxed);
+
+        let open = |request: &Request| match request {
+            Renew => due.open(Some(first.clone())),
+            _ => quiet.open(Some(first.clone())),
+        };
+        let mut running: Vec<Option<Running>> = self
+            .requests
+            .iter()
+            .map(|request| Some(request.start(open(request))))
+            .collect();
+        let mut outcomes: Vec<Option<Outcome>> = self.requests.iter().map(|_| None).collect();
+        let mut stopped_at: Vec<Option<Call>> = vec![None; running.len()];
+        let mut faults = self.faults;
+        // To its first call, which changes nothing yet.
+        for at in 0..running.len() {
+            Self::resume(at, None, &mut running, &mut outcomes, &mut stopped_at, &stage);
+        }
+        // The step before: whose, and what it did to the store.
+        let mut last: Option<(usize, Call)> = None;
+        let is_repeated = |last: Option<(usize, Call)>, at: usize, call: Call| {
+            self.orders == Orders::Distinct
+                && last.is_some_and(|(other, before)| at < other && call.commutes_with(before))
+        };
+        loop {
+            let pending = |at: &usize| stopped_at[*at].filter(|call| !is_repeated(last, *at, *call));
+            let alive: Vec<usize> = (0..running.len()).filter(|at| running[*at].is_some()).collect();
+            let ready: Vec<(usize, Call)> = alive
+                .iter()
+                .filter_map(|at| pending(at).map(|call| (*at, call)))
+                .collect();
+            let late = stage.late.lock().unwrap().len();
+            if ready.is_empty() && late == 0 {
+                if alive.is_empty() {
+                    break;
+                }
+                // What would follow has been run in another order.
+                return Ok(());
+            }
+            // A late call may arrive before any other.
+            let chosen = choices.choose(ready.len() + late);
+            if chosen >= ready.len() {
+                let (key, call) = stage.late.lock().unwrap().remove(chosen - ready.len());
+                story.push("a late call arrives".to_owned());
+                now(call);
+                last = Some((running.len(), Call { writes: true, key }));
+                continue;
+            }
+            let (at, call) = ready[chosen];
+            let fates: &[Fate] = if call.writes { &WRITE_FATES } else { &READ_FATES };
+            let fate = if faults == 0 {
+                Fate::Works
+            } else {
+                fates[choices.choose(fates.len())]
+            };
+            faults -= usize::from(fate != Fate::Works);
+            let verb = if call.writes { "write" } else { "read" };
+            story.push(format!("{at} {:?}: {verb} {fate:?}", self.requests[at]));
+            last = Some((at, call));
+            Self::resume(
+                at,
+                Some(fate),
+                &mut running,
+                &mut outcomes,
+                &mut stopped_at,
+                &stage,
+            );
+            if let Some(outcome) = &outcomes[at] {
+                story.push(format!("{at} {:?} ends: {outcome:?}", self.requests[at]));
+            }
+        }
+        stage.stepping.store(false, Ordering::Relaxed);
+        let outcomes: Vec<Outcome> = outcomes.into_iter().map(|outcome| outcome.unwrap()).collect();
+        self.check(&outcomes, &first, &subject, &quiet, store)
+    }
+
+    /// Lets one request go on to its next call, or its end.
+    fn resume(
+        at: usize,
+        fate: Option<Fate>,
+        running: &mut [Option<Running>],
+        outcomes: &mut [Option<Outcome>],
+        stopped_at: &mut [Option<Call>],
+        stage: &Stage,
+    ) {
+        *stage.fate.lock().unwrap() = fate;
+        let Some(future) = &mut running[at] else { return };
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => {
+                outcomes[at] = Some(outcome);
+                running[at] = None;
+            }
+            Poll::Pending => {
+                stopped_at[at] = stage.at_call.lock().unwrap().take();
+                assert!(stopped_at[at].is_some(), "stopped outside a store call");
+            }
+        }
+    }
+
+    /// What the requests were told must be so.
+    fn check(
+        &self,
+        outcomes: &[Outcome],
+        first: &SessionId,
+        subject: &Subject,
+        sessions: &Sessions,
+        store: &MemoryStore,
+    ) -> std::result::Result<(), String> {
+        let mut released = vec![first.clone()];
+        let (mut added, mut perhaps, mut logged_out, mut may_be_lost) = (0, 0, false, false);
+        let exclusive = self.requests.contains(&Elevate);
+        let may_be_gone = exclusive || self.requests.contains(&LogOut);
+        for (request, outcome) in self.requests.iter().zip(outcomes) {
+            match outcome {
+                Ok(client) => {
+                    if let ClientAction::Store { id, .. } = client {
+                        released.push(id.clone());
+                    }
+                    added += u32::from(*request == Add);
+                    logged_out |= *request == LogOut;
+                }
+                Err(SessionError::Gone) if may_be_gone && *request != LogOut => {}
+                Err(SessionError::Store(error)) if error.is_retryable() && self.faults > 0 => {
+                    perhaps += u32::from(*request == Add);
+                    // A log-in whose outcome nobody could find out is done again: its new id was never handed out.
+                    may_be_lost |= matches!(request, LogOut | Elevate);
+                }
+                Err(error) => return Err(format!("{request:?} ended in {error:?}")),
+            }
+        }
+        let seen: Vec<Option<u32>> = released.iter().map(|id| count(sessions, id)).collect();
+        let reached: Vec<u32> = seen.iter().copied().flatten().collect();
+        if logged_out {
+            if !reached.is_empty() {
+                return Err(format!("logged out, and yet reached: {seen:?}"));
+            }
+        } else if !may_be_lost {
+            if reached.is_empty() {
+                return Err("the session is lost: no id reaches it".to_owned());
+            }
+            // With grace, nobody who was on the way is turned away.
+            if !exclusive && reached.len() != released.len() {
+                return Err(format!(
+                    "an id within its grace does not reach the session: {seen:?}"
+                ));
+            }
+        }
+        for count in reached {
+            if count < added || count > added + perhaps {
+                return Err(format!(
+                    "{added} additions acknowledged, {perhaps} unknown, {count} counted"
+                ));
+            }
+        }
+        let live = now(store.list(subject)).unwrap();
+        let expected = usize::from(!logged_out);
+        if self.faults == 0 && live.len() != expected {
+            return Err(format!("{} live sessions where there is {expected}", live.len()));
+        }
+        Ok(())
+    }
+}
+
+/// A session of `subject`'s, and its id.
+fn set_up(sessions: &Sessions, subject: &Subject) -> SessionId {
+    let session = sessions.open(None);
+    now(async {
+        session
+            .log_in_for(subject.clone(), Lengths::default())
+            .await
+            .unwrap();
+        session.insert("mark", &true).await.unwrap();
+        match session.commit().await.unwrap().client {
+            ClientAction::Store { id, .. } => id,
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+/// The counter of the session that `id` reaches; `None` if it reaches none.
+fn count(sessions: &Sessions, id: &SessionId) -> Option<u32> {
+    let session = sessions.open(Some(id.clone()));
+    now(async {
+        session.get::<bool>("mark").await.unwrap()?;
+        assert!(session.subject().await.unwrap().is_some());
+        Some(session.get::<u32>("count").await.unwrap().unwrap_or(0))
+    })
+}
+
+/// The output of a future that never waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the future waits"),
+    }
+}
+
+fn holds(requests: &[Request], faults: usize, orders: Orders) -> usize {
+    let explorer = Explorer {
+        requests: requests.to_vec(),
+        faults,
+        orders,
+        planted: None,
+    };
+    match explore(&explorer) {
+        Ok(runs) => {
+            println!("{requests:?} with {faults} fault(s), {orders:?} orders: {runs} runs");
+            runs
+        }
+        Err(broken) => panic!("{broken}"),
+    }
+}
+
+fn is_found(fault: Fault, requests: &[Request], faults: usize) {
+    for orders in [Orders::All, Orders::Distinct] {
+        let explorer = Explorer {
+            requests: requests.to_vec(),
+            faults,
+            orders,
+            planted: Some(fault),
+        };
+        let found = explore(&explorer);
+        assert!(
+            found.is_err(),
+            "{fault:?} was not found in {} runs",
+            found.unwrap()
+        );
+    }
+}
+
+#[test]
+fn renewal_update_and_log_out_in_all_orders() {
+    // 3, 2 and 2 calls without any conflict: 7! / (3! 2! 2!) orders, and more with.
+    assert!(holds(&[Renew, Add, LogOut], 0, Orders::All) >= 210);
+    // 3, 3 and 2: 8! / (3! 3! 2!).
+    assert!(holds(&[Renew, Renew, LogOut], 0, Orders::All) >= 560);
+    assert!(holds(&[Elevate, Elevate, Add], 0, Orders::All) >= 560);
+    assert!(holds(&[Elevate, Renew, LogOut], 0, Orders::All) >= 560);
+}
+
+#[test]
+fn renewal_renewal_update_and_log_out_together() {
+    holds(&[Renew, Renew, Add, LogOut], 0, Orders::Distinct);
+    holds(&[Elevate, Renew, Add, LogOut], 0, Orders::Distinct);
+}
+
+#[test]
+fn one_request_with_three_faults() {
+    for request in [Renew, Elevate, Add, LogOut] {
+        holds(&[request], 3, Orders::All);
+    }
+}
+
+#[test]
+fn two_requests_with_two_faults() {
+    for pair in [
+        [Renew, Add],
+        [Renew, LogOut],
+        [Add, Add],
+        [Add, LogOut],
+        [Renew, Renew],
+    ] {
+        holds(&pair, 2, Orders::Distinct);
+    }
+}
+
+#[test]
+fn a_privilege_change_with_a_fault() {
+    for pair in [
+        [Elevate, Add],
+        [Elevate, LogOut],
+        [Elevate, Renew],
+        [Elevate, Elevate],
+    ] {
+        holds(&pair, 1, Orders::Distinct);
+    }
+}
+
+#[test]
+fn three_requests_with_a_fault() {
+    for three in [
+        [Renew, Add, LogOut],
+        [Renew, Renew, Add],
+        [Renew, Renew, LogOut],
+        [Add, Add, LogOut],
+    ] {
+        holds(&three, 1, Orders::Distinct);
+    }
+}
+
+#[test]
+fn unconditional_deletion_at_log_out_is_found() {
+    is_found(Fault::UnconditionalDelete, &[Renew, LogOut], 0);
+}
+
+#[test]
+fn undo_on_a_lost_reply_is_found() {
+    is_found(Fault::UndoOnLostReply, &[Renew], 1);
+}
+
+#[test]
+fn one_write_id_is_found() {
+    is_found(Fault::OneWriteId, &[Add, Add], 1);
+}
+
+#[test]
+fn creating_again_under_the_same_key_is_found() {
+    is_found(Fault::CreateAgain, &[Renew, LogOut], 1);
+}

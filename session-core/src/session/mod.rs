@@ -1,0 +1,25 @@
+//! Sessions: attributes, merge on conflict, renewal, log-out and timeouts, on top of any store.
+//!
+//! Everything here is built of the five calls of [`SessionStore`](crate::SessionStore); the protocol of those calls is
+//! in `protocol/`, and `interleavings.rs` checks it over every order in which they can happen, replies that get lost
+//! included.
+
+mod changes;
+mod committed;
+mod envelope;
+mod error;
+mod handle;
+mod protocol;
+mod sessions;
+
+#[cfg(test)]
+mod interleavings;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    committed::{ClientAction, Committed, Upkeep},
+    error::SessionError,
+    handle::{Session, SessionInfo},
+    sessions::{ConfigError, Lengths, RetiredIdPolicy, Sessions, SessionsBuilder},
+};

@@ -1,0 +1,241 @@
+//! From a client's id to its session: following retired ids while their grace runs.
+
+use bytes::Bytes;
+
+use super::{Loaded, Phase, State};
+use crate::{
+    ErrorKind, SessionKey, Subject, Timestamp, Version,
+    session::{
+        RetiredIdPolicy, SessionError,
+        envelope::{self, Cause, Envelope, Live, Retired, Unreadable},
+        sessions::Inner,
+    },
+};
+
+/// Retired ids that a request may pass: renewals that overtook it.
+const MOST_LINKS: usize = 4;
+
+/// Retired ids that a log-out passes: it may come late, and must not miss.
+const MOST_LINKS_AT_LOG_OUT: usize = 32;
+
+/// What a key led to.
+pub(super) struct Chain {
+    /// Retired keys, in the order in which they were passed.
+    pub(super) links: Vec<(SessionKey, Retired)>,
+    /// The session at the end, if it still lives.
+    pub(super) end: Option<(SessionKey, Found)>,
+}
+
+/// A live session in the store.
+pub(super) struct Found {
+    pub(super) version: Version,
+    pub(super) subject: Option<Subject>,
+    pub(super) live: Live,
+    pub(super) remaining: std::time::Duration,
+}
+
+/// What a chain means to the client that came with its first id.
+enum Verdict {
+    /// There is no session.
+    Absent,
+    /// The session is the client's.
+    Open,
+    /// The response that carried the new id never arrived: the client gets another.
+    Resend,
+    /// The id has been replaced for good.
+    Refused {
+        /// Though the new id is in use: somebody has kept a copy of the old one.
+        used_since: bool,
+        cause: Cause,
+    },
+}
+
+impl Chain {
+    /// Whether the grace of every link runs.
+    pub(super) fn is_open(&self, now: Timestamp) -> bool {
+        self.links.iter().all(|(_, retired)| now < retired.grace_ends)
+    }
+
+    pub(super) fn passed(&self) -> impl Iterator<Item = SessionKey> + '_ {
+        self.links.iter().map(|(key, _)| *key)
+    }
+
+    fn verdict(&self, now: Timestamp) -> Verdict {
+        let Some((_, found)) = &self.end else {
+            return Verdict::Absent;
+        };
+        let Some(ended) = self
+            .links
+            .iter()
+            .position(|(_, retired)| now >= retired.grace_ends)
+        else {
+            return Verdict::Open;
+        };
+        let used_since = found.live.confirmed
+            || self.links[ended + 1..]
+                .iter()
+                .any(|(_, retired)| retired.confirmed);
+        let mut causes = self.links.iter().filter(|(_, retired)| now >= retired.grace_ends);
+        match causes.any(|(_, retired)| retired.cause == Cause::Privilege) {
+            true => Verdict::Refused {
+                used_since,
+                cause: Cause::Privilege,
+            },
+            false if used_since => Verdict::Refused {
+                used_since,
+                cause: Cause::Periodic,
+            },
+            false => Verdict::Resend,
+        }
+    }
+}
+
+impl Inner {
+    /// Loads the session at its first use, and never again.
+    pub(in crate::session) async fn load(&self, state: &mut State) -> Result<(), SessionError> {
+        if !matches!(state.phase, Phase::Unloaded) {
+            return Ok(());
+        }
+        let phase = match &state.id {
+            Some(id) => {
+                let key = id.key(&self.namespace);
+                self.reach(key, state).await?
+            }
+            None => Phase::New,
+        };
+        match &phase {
+            Phase::Stored(loaded) => {
+                state.view.live = loaded.live.clone();
+                state.view.subject.clone_from(&loaded.subject);
+            }
+            _ => state.view.live = Live::new(self.clock.now(), self.lengths),
+        }
+        state.phase = phase;
+        Ok(())
+    }
+
+    async fn reach(&self, key: SessionKey, state: &mut State) -> Result<Phase, SessionError> {
+        let chain = self.follow(key, MOST_LINKS).await?;
+        let now = self.clock.now();
+        let verdict = chain.verdict(now);
+        let ended = chain
+            .links
+            .iter()
+            .map(|(_, retired)| retired.grace_ends)
+            .filter(|ended| *ended <= now)
+            .max();
+        let Chain { links, end } = chain;
+        let Some((end, found)) = end else {
+            state.refused = links.last().map(|(_, retired)| retired.new_key);
+            tracing::debug!(target: "session", %key, "no session under this id");
+            return Ok(Phase::New);
+        };
+        match verdict {
+            Verdict::Absent => Ok(Phase::New),
+            Verdict::Refused { used_since, cause } => {
+                state.refused = Some(key);
+                state.overtaken = ended.is_some_and(|ended| now.since(ended) < self.grace);
+                tracing::warn!(target: "session", %key, used_since, "a retired id was used after its grace");
+                if used_since && cause == Cause::Periodic && self.on_retired_id == RetiredIdPolicy::EndSession
+                {
+                    let path = links.iter().map(|(key, _)| *key).collect();
+                    self.end(&mut Self::loaded(end, false, path, found)).await?;
+                }
+                Ok(Phase::New)
+            }
+            Verdict::Open | Verdict::Resend => {
+                let presented = links.is_empty();
+                if matches!(verdict, Verdict::Resend) {
+                    tracing::info!(target: "session", %key, "a new id never arrived; it is renewed again");
+                    state.renewal = Some(Cause::Periodic);
+                } else if presented && self.is_renewal_due(&found, now) {
+                    state.renewal = Some(Cause::Periodic);
+                }
+                let path = links.iter().map(|(key, _)| *key).collect();
+                Ok(Phase::Stored(Box::new(Self::loaded(end, presented, path, found))))
+            }
+        }
+    }
+
+    pub(super) fn loaded(key: SessionKey, presented: bool, path: Vec<SessionKey>, found: Found) -> Loaded {
+        let Found {
+            version,
+            subject,
+            live,
+            remaining,
+        } = found;
+        Loaded {
+            key,
+            presented,
+            path,
+            version,
+            subject,
+            live,
+            remaining,
+        }
+    }
+
+    fn is_renewal_due(&self, found: &Found, now: Timestamp) -> bool {
+        found.subject.is_some()
+            && self
+                .renew_every
+                .is_some_and(|interval| now.since(found.live.renewed_at) >= interval)
+    }
+
+    /// Follows retired ids from `key` to a session, whether or not their grace runs.
+    pub(super) async fn follow(&self, key: SessionKey, most_links: usize) -> Result<Chain, SessionError> {
+        let (mut links, mut key) = (Vec::new(), key);
+        loop {
+            let Some(stored) = self.store.load(&key).await? else {
+                return Ok(Chain { links, end: None });
+            };
+            match self.open_envelope(&stored.record.data)? {
+                Envelope::Live(live) if live.deadline <= self.clock.now() => {
+                    tracing::debug!(target: "session", %key, "the session is past its deadline");
+                    return Ok(Chain { links, end: None });
+                }
+                Envelope::Live(live) => {
+                    let (version, remaining) = (stored.version, stored.remaining);
+                    let found = Found {
+                        version,
+                        subject: stored.record.subject,
+                        live,
+                        remaining,
+                    };
+                    return Ok(Chain {
+                        links,
+                        end: Some((key, found)),
+                    });
+                }
+                Envelope::Retired(retired) => {
+                    let next = retired.new_key;
+                    links.push((key, retired));
+                    if links.len() > most_links {
+                        return Ok(Chain { links, end: None });
+                    }
+                    key = next;
+                }
+            }
+        }
+    }
+
+    /// As far as a log-out must go.
+    pub(super) async fn follow_to_the_end(&self, key: SessionKey) -> Result<Chain, SessionError> {
+        self.follow(key, MOST_LINKS_AT_LOG_OUT).await
+    }
+
+    /// As far as a request may go.
+    pub(super) async fn follow_grace(&self, key: SessionKey) -> Result<Chain, SessionError> {
+        self.follow(key, MOST_LINKS).await
+    }
+
+    fn open_envelope(&self, data: &Bytes) -> Result<Envelope, SessionError> {
+        envelope::decode(data).map_err(|unreadable| match unreadable {
+            Unreadable::Newer(format) => self.corrupt(
+                ErrorKind::NewerFormat,
+                format!("session envelope of format {format}"),
+            ),
+            Unreadable::Corrupt(why) => self.corrupt(ErrorKind::Corrupt, format!("session envelope: {why}")),
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! Ending a session under every id that reaches it.
+//!
+//! Deleting whatever is under the client's key would leave the session alive that another request has just renewed:
+//! so the deletion names the version, and a conflict is followed to where the session went.
+
+use super::{Attempts, Loaded, Phase, State, planted};
+use crate::{
+    Error, ErrorKind, SessionKey,
+    session::{SessionError, changes::Changes, envelope::Live, sessions::Inner},
+};
+
+impl Inner {
+    pub(in crate::session) async fn log_out(&self, state: &mut State) -> Result<(), SessionError> {
+        let had_id = state.id.is_some() || state.handed_out.is_some();
+        match std::mem::replace(&mut state.phase, Phase::New) {
+            Phase::Stored(mut loaded) => {
+                if let Err(error) = self.end(&mut loaded).await {
+                    // It may live: the handler may try again.
+                    state.phase = Phase::Stored(loaded);
+                    return Err(error);
+                }
+                tracing::debug!(target: "session", key = %loaded.key, "destroyed");
+            }
+            Phase::New | Phase::Unloaded => {
+                // An id past its grace reaches nothing, but who logs out with it means its session.
+                if let Some(key) = state.refused {
+                    let chain = self.follow_to_the_end(key).await?;
+                    let path = chain.passed().collect();
+                    if let Some((key, found)) = chain.end {
+                        self.end(&mut Self::loaded(key, false, path, found)).await?;
+                    }
+                }
+            }
+        }
+        state.id = None;
+        state.handed_out = None;
+        state.renewal = None;
+        state.changes = Changes::default();
+        state.view.live = Live::new(self.clock.now(), self.lengths);
+        state.view.subject = None;
+        state.forget |= had_id;
+        Ok(())
+    }
+
+    /// Ends every session of the subject, or every one but this.
+    pub(in crate::session) async fn delete_all(
+        &self,
+        state: &State,
+        but_this: bool,
+    ) -> Result<u64, SessionError> {
+        let Some(subject) = &state.view.subject else {
+            return Ok(0);
+        };
+        let Some(subjects) = self.store.subjects() else {
+            return Err(Error::new(ErrorKind::Unsupported, self.store.profile().name).into());
+        };
+        let except = state.stored().map(|loaded| &loaded.key).filter(|_| but_this);
+        Ok(subjects.delete_all(subject, except).await?)
+    }
+
+    /// Deletes a session, wherever it has gone since it was loaded, and then the retired records on the way to it.
+    pub(super) async fn end(&self, loaded: &mut Loaded) -> Result<(), SessionError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let expected = if planted!(self, UnconditionalDelete) {
+                None
+            } else {
+                Some(loaded.version)
+            };
+            match self.store.delete(&loaded.key, expected).await {
+                Ok(_) => break,
+                Err(error) => match error.kind() {
+                    ErrorKind::Conflict => attempts.after_conflict().await?,
+                    ErrorKind::Unavailable => attempts.after_loss(error).await?,
+                    _ => return Err(error.into()),
+                },
+            }
+            let chain = self.follow_to_the_end(loaded.key).await?;
+            loaded.path.extend(chain.passed());
+            let Some((key, found)) = chain.end else { break };
+            (loaded.key, loaded.version) = (key, found.version);
+        }
+        for retired in &loaded.path {
+            self.remove_retired(retired).await;
+        }
+        Ok(())
+    }
+
+    /// A retired record that stays reaches nothing: its removal is not worth an error.
+    async fn remove_retired(&self, key: &SessionKey) {
+        if let Err(error) = self.store.delete(key, None).await {
+            tracing::info!(target: "session", %key, %error, "a retired record is left to expire");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The store calls behind a session, in the order that keeps every promise of [`Session`](super::Session).
+//!
+//! Round trips: unused 0; read 1, and at most once per slack 1 more after the response; changed 2; renewed 3;
+//! each retired id that is followed 1 more; ended 1 once loaded, else 2; each race that is lost 2 more.
+
+mod load;
+mod log_out;
+mod renew;
+mod upkeep;
+mod write;
+
+use std::time::Duration;
+
+pub(super) use self::upkeep::Task;
+use super::{
+    ClientAction, Committed, SessionError, Sessions, Upkeep,
+    changes::Changes,
+    envelope::{Cause, Live},
+    sessions::Inner,
+};
+use crate::{Error, ErrorKind, Record, SessionId, SessionKey, Subject, Version, random_bytes};
+
+/// One session during one request.
+pub(super) struct State {
+    /// The id that the client came with, until the session behind it is ended.
+    id: Option<SessionId>,
+    phase: Phase,
+    /// What this request changed since the last commit.
+    pub(super) changes: Changes,
+    /// The stored session with these changes.
+    view: View,
+    /// Whether the next commit makes a new id, and why.
+    renewal: Option<Cause>,
+    /// An id that this request handed out: every commit from then on tells it.
+    handed_out: Option<SessionId>,
+    /// Whether the client is to forget its id.
+    forget: bool,
+    /// A session that the client's retired id no longer reaches: only an explicit log-out ends it all the same.
+    refused: Option<SessionKey>,
+    /// Whether this request was on its way while its id lost its rights, at a log-in say: the browser has, or will
+    /// have, a better id than a new session's.
+    overtaken: bool,
+}
+
+enum Phase {
+    /// Nothing has been asked yet.
+    Unloaded,
+    /// Nothing is stored.
+    New,
+    Stored(Box<Loaded>),
+}
+
+/// A session as it was last seen in the store.
+pub(super) struct Loaded {
+    key: SessionKey,
+    /// Whether the client's own id led here, without a retired one between.
+    presented: bool,
+    /// Retired keys passed on the way.
+    path: Vec<SessionKey>,
+    version: Version,
+    subject: Option<Subject>,
+    pub(super) live: Live,
+    pub(super) remaining: Duration,
+}
+
+/// What the handler sees.
+pub(super) struct View {
+    pub(super) live: Live,
+    pub(super) subject: Option<Subject>,
+}
+
+impl State {
+    pub(super) fn new(id: Option<SessionId>) -> Self {
+        // Replaced when loading; an unloaded session shows nothing.
+        let live = Live::new(crate::Timestamp::UNIX_EPOCH, super::Lengths::default());
+        Self {
+            id,
+            phase: Phase::Unloaded,
+            changes: Changes::default(),
+            view: View { live, subject: None },
+            renewal: None,
+            handed_out: None,
+            forget: false,
+            refused: None,
+            overtaken: false,
+        }
+    }
+
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    pub(super) fn view_mut(&mut self) -> &mut View {
+        &mut self.view
+    }
+
+    pub(super) fn stored(&self) -> Option<&Loaded> {
+        match &self.phase {
+            Phase::Stored(loaded) => Some(loaded),
+            _ => None,
+        }
+    }
+
+    /// From the next commit on the id is another, without grace.
+    pub(super) fn privilege_changed(&mut self) {
+        self.renewal = Some(Cause::Privilege);
+    }
+
+    /// The store holds `loaded`, with all that this request changed.
+    fn written(&mut self, loaded: Loaded) {
+        self.view.live = loaded.live.clone();
+        self.view.subject.clone_from(&loaded.subject);
+        self.phase = Phase::Stored(Box::new(loaded));
+        self.changes = Changes::default();
+    }
+}
+
+impl Sessions {
+    pub(super) async fn commit(&self, state: &mut State) -> Result<Committed, SessionError> {
+        let task = self.inner.commit(state).await?;
+        let client = match (&state.handed_out, state.forget) {
+            (Some(id), _) => {
+                let deadline = state.view.live.deadline;
+                let lasts = deadline.since(self.inner.clock.now());
+                ClientAction::Store {
+                    id: id.clone(),
+                    deadline,
+                    lasts,
+                }
+            }
+            (None, true) => ClientAction::Forget,
+            (None, false) => ClientAction::Keep,
+        };
+        let upkeep = task.map(|task| Upkeep {
+            sessions: self.clone(),
+            task,
+        });
+        Ok(Committed { client, upkeep })
+    }
+}
+
+impl Inner {
+    async fn commit(&self, state: &mut State) -> Result<Option<Task>, SessionError> {
+        match &state.phase {
+            Phase::Unloaded => Ok(None),
+            Phase::New => {
+                if state.view.subject.is_some() || !state.view.live.attributes.is_empty() {
+                    self.create(state).await?;
+                }
+                Ok(None)
+            }
+            Phase::Stored(_) if state.renewal.is_some() => self.renew(state).await.map(|()| None),
+            Phase::Stored(_) if !state.changes.is_empty() => self.write(state).await.map(|()| None),
+            Phase::Stored(loaded) => Ok(self.due(loaded)),
+        }
+    }
+
+    /// The record of a session.
+    fn record(&self, live: &Live, subject: &Option<Subject>) -> Result<Record, SessionError> {
+        let data = super::envelope::encode_live(live);
+        let (size, limit) = (data.len(), self.store.profile().limits.max_record);
+        if size > limit {
+            let mut largest: Vec<_> = live
+                .attributes
+                .iter()
+                .map(|(name, attribute)| (name.clone(), attribute.bytes.len()))
+                .collect();
+            largest.sort_by(|one, other| other.1.cmp(&one.1));
+            largest.truncate(3);
+            return Err(SessionError::TooLarge { size, limit, largest });
+        }
+        Ok(Record::new(data)
+            .with_subject(subject.clone())
+            .with_not_after(live.deadline))
+    }
+
+    /// How long the store keeps a session from now on, if no further request comes.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Gone`] at or past its deadline.
+    fn ttl(&self, live: &Live) -> Result<Duration, SessionError> {
+        let rest = live.deadline.since(self.clock.now());
+        match rest.is_zero() {
+            true => Err(SessionError::Gone),
+            false => Ok(live
+                .lengths
+                .idle()
+                .min(rest)
+                .min(self.store.profile().limits.max_ttl)),
+        }
+    }
+
+    fn corrupt(&self, kind: ErrorKind, detail: impl Into<String>) -> SessionError {
+        Error::new(kind, self.store.profile().name)
+            .with_detail(detail)
+            .into()
+    }
+
+    #[cfg(test)]
+    fn planted(&self, fault: super::interleavings::Fault) -> bool {
+        self.planted == Some(fault)
+    }
+}
+
+/// Whether a fault was planted, to show that the interleavings find it. Never, outside tests.
+macro_rules! planted {
+    ($inner:expr, $fault:ident) => {{
+        #[cfg(test)]
+        let planted = $inner.planted(crate::session::interleavings::Fault::$fault);
+        #[cfg(not(test))]
+        let planted = false;
+        planted
+    }};
+}
+use planted;
+
+/// Counts the attempts of one operation, and waits between them.
+#[derive(Default)]
+struct Attempts {
+    made: u32,
+    lost: u32,
+}
+
+impl Attempts {
+    /// Others were faster so many times in a row: the request may be repeated, the server has other work.
+    const MOST: u32 = 40;
+
+    /// Calls whose outcome stayed unknown: more of them mean a server that is down.
+    const MOST_LOST: u32 = 3;
+
+    /// Another attempt after a lost race: after a random wait of at most 1, 2, 4 … 32 ms, since callers that were
+    /// in step would collide again.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Contended`] after too many.
+    async fn after_conflict(&mut self) -> Result<(), SessionError> {
+        self.made += 1;
+        if self.made >= Self::MOST {
+            return Err(SessionError::Contended { attempts: self.made });
+        }
+        self.wait(1 << self.made.min(6)).await
+    }
+
+    /// Another attempt after a call whose outcome is unknown.
+    ///
+    /// # Errors
+    ///
+    /// `error` itself after too many.
+    async fn after_loss(&mut self, error: Error) -> Result<(), SessionError> {
+        self.made += 1;
+        self.lost += 1;
+        if self.lost > Self::MOST_LOST {
+            return Err(error.into());
+        }
+        self.wait(20 << self.lost).await
+    }
+
+    async fn wait(&self, half_millis: u64) -> Result<(), SessionError> {
+        let random = u64::from_ne_bytes(random_bytes()?);
+        let wait = Duration::from_micros(random % (half_millis * 500));
+        // The interleavings are explored without a runtime, and without waiting.
+        if !cfg!(test) || tokio_is_running() {
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+fn tokio_is_running() -> bool {
+    tokio::runtime::Handle::try_current().is_ok()
+}
+
+#[cfg(not(test))]
+const fn tokio_is_running() -> bool {
+    true
+}

@@ -1,0 +1,277 @@
+//! A new id for a session.
+//!
+//! 1. `create` the record, with this request's changes, under the new key.
+//! 2. `update` the old key to a retired record that names the new one.
+//!
+//! The new id leaves the process only after both, so that a crash in between is a renewal that did not happen.
+//! One renewal keeps one new key through all its attempts: a step 2 that arrives late retires the old key to a record
+//! that is there, whichever attempt sent it. The new record is deleted only once step 2 can no longer succeed.
+
+use std::time::Duration;
+
+use super::{Attempts, Loaded, Phase, State, planted};
+use crate::{
+    ErrorKind, Record, SessionId, SessionKey, Subject, Version, random_bytes,
+    session::{
+        SessionError,
+        envelope::{Cause, Live, Retired, encode_retired},
+        sessions::Inner,
+    },
+};
+
+/// The record under the new key, while nobody else knows it.
+struct Fresh {
+    id: SessionId,
+    key: SessionKey,
+    version: Version,
+    live: Live,
+    subject: Option<Subject>,
+}
+
+/// What step 2 came to.
+enum Step {
+    Done,
+    /// Somebody else wrote the old key, or retired it to another: this is what the store holds now.
+    Rebased(Loaded),
+    /// The session has been ended, or its old id no longer reaches it.
+    Gone,
+    /// The request was lost on its way: the same again.
+    Again,
+}
+
+impl Inner {
+    pub(super) async fn renew(&self, state: &mut State) -> Result<(), SessionError> {
+        let cause = state.renewal.unwrap_or(Cause::Periodic);
+        let write = random_bytes()?;
+        let mut attempts = Attempts::default();
+        let mut fresh: Option<Fresh> = None;
+        loop {
+            let Phase::Stored(old) = &state.phase else {
+                return Err(SessionError::Gone);
+            };
+            let (live, subject) = match self.next(state, old, write) {
+                Ok((live, subject)) => (self.renewed(live), subject),
+                // The changes do not fit the newer state, on which no earlier step 2 can succeed any more.
+                Err(error) => {
+                    if let Some(fresh) = fresh {
+                        self.discard(&fresh).await;
+                    }
+                    return Err(error);
+                }
+            };
+            let current = match fresh.take() {
+                None => {
+                    let (id, key, version) = self.place(&live, &subject).await?;
+                    Fresh {
+                        id,
+                        key,
+                        version,
+                        live,
+                        subject,
+                    }
+                }
+                Some(fresh) => self.refill(fresh, live, subject, &mut attempts).await?,
+            };
+            let step = self.retire(old, &current, cause, &mut attempts).await;
+            match step {
+                Ok(Step::Done) => {
+                    tracing::debug!(target: "session", old = %old.key, new = %current.key, "renewed");
+                    let mut path = old.path.clone();
+                    path.push(old.key);
+                    let remaining = self.ttl(&current.live)?;
+                    let Fresh {
+                        id,
+                        key,
+                        version,
+                        live,
+                        subject,
+                    } = current;
+                    state.written(Loaded {
+                        key,
+                        presented: false,
+                        path,
+                        version,
+                        subject,
+                        live,
+                        remaining,
+                    });
+                    state.handed_out = Some(id);
+                    state.renewal = None;
+                    return Ok(());
+                }
+                Ok(Step::Again) => fresh = Some(current),
+                Ok(Step::Gone) => {
+                    let gone = self.gone(&old.key);
+                    self.discard(&current).await;
+                    return Err(gone);
+                }
+                Ok(Step::Rebased(newer)) => {
+                    let renewed_by_another = newer.key != old.key;
+                    state.phase = Phase::Stored(Box::new(newer));
+                    if renewed_by_another && cause == Cause::Periodic {
+                        // The other's response carries the new id; this one carries none.
+                        self.discard(&current).await;
+                        state.renewal = None;
+                        return if state.changes.is_empty() {
+                            Ok(())
+                        } else {
+                            self.write(state).await
+                        };
+                    }
+                    fresh = Some(current);
+                }
+                // Lost for good, or contended: whether step 2 may still arrive decides.
+                Err(error) => {
+                    if !matches!(error, SessionError::Store(_)) {
+                        self.discard(&current).await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn renewed(&self, live: Live) -> Live {
+        let renewals = live.renewals.saturating_add(1);
+        Live {
+            renewals,
+            renewed_at: self.clock.now(),
+            confirmed: false,
+            ..live
+        }
+    }
+
+    /// Step 1 again, with newer content under the same new key.
+    async fn refill(
+        &self,
+        mut fresh: Fresh,
+        live: Live,
+        subject: Option<Subject>,
+        attempts: &mut Attempts,
+    ) -> Result<Fresh, SessionError> {
+        // The time of this attempt alone is no reason for a write.
+        let same = Live {
+            renewed_at: fresh.live.renewed_at,
+            ..live.clone()
+        };
+        if same == fresh.live && subject == fresh.subject {
+            return Ok(fresh);
+        }
+        let record = self.record(&live, &subject)?;
+        loop {
+            match self
+                .store
+                .update(&fresh.key, fresh.version, &record, self.ttl(&live)?)
+                .await
+            {
+                Ok(version) => {
+                    fresh.version = version;
+                    break;
+                }
+                Err(error) => match error.kind() {
+                    // Nobody else knows the key, but "log out everywhere" finds it by its subject.
+                    ErrorKind::NotFound => return Err(self.gone(&fresh.key)),
+                    ErrorKind::Conflict | ErrorKind::Unavailable => {
+                        match error.kind() {
+                            ErrorKind::Unavailable => attempts.after_loss(error).await?,
+                            _ => attempts.after_conflict().await?,
+                        }
+                        match self.store.load(&fresh.key).await? {
+                            None => return Err(self.gone(&fresh.key)),
+                            Some(stored) => {
+                                fresh.version = stored.version;
+                                if stored.record == record {
+                                    break;
+                                }
+                            }
+                        }
+                    }
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+        fresh.live = live;
+        fresh.subject = subject;
+        Ok(fresh)
+    }
+
+    /// Step 2.
+    async fn retire(
+        &self,
+        old: &Loaded,
+        fresh: &Fresh,
+        cause: Cause,
+        attempts: &mut Attempts,
+    ) -> Result<Step, SessionError> {
+        let now = self.clock.now();
+        let grace = if cause == Cause::Privilege {
+            Duration::ZERO
+        } else {
+            self.grace
+        };
+        let retired = Retired {
+            new_key: fresh.key,
+            grace_ends: now.after(grace),
+            cause,
+            confirmed: old.live.confirmed || old.presented,
+        };
+        let record = Record::new(encode_retired(&retired)).with_not_after(old.live.deadline);
+        let error = match self
+            .store
+            .update(&old.key, old.version, &record, self.retired_ttl())
+            .await
+        {
+            Ok(_) => return Ok(Step::Done),
+            Err(error) => error,
+        };
+        match error.kind() {
+            ErrorKind::NotFound => return Ok(Step::Gone),
+            ErrorKind::Conflict => {}
+            ErrorKind::Unavailable if planted!(self, UndoOnLostReply) => return Ok(Step::Gone),
+            ErrorKind::Unavailable => attempts.after_loss(error.clone()).await?,
+            // The store refused outright (full, corrupt): the renewal did not happen.
+            _ => {
+                self.discard(fresh).await;
+                return Err(error.into());
+            }
+        }
+        // Nothing is deleted while it is unknown whether the old key names the new one.
+        let chain = self.follow_grace(old.key).await?;
+        if chain
+            .links
+            .first()
+            .is_some_and(|(_, retired)| retired.new_key == fresh.key)
+        {
+            return Ok(Step::Done);
+        }
+        if error.kind() == ErrorKind::Conflict
+            && let Err(contended) = attempts.after_conflict().await
+        {
+            return Err(contended);
+        }
+        let open = chain.is_open(self.clock.now());
+        let mut path = old.path.clone();
+        path.extend(chain.passed());
+        let presented = old.presented && chain.links.is_empty();
+        match chain.end {
+            Some((_, found)) if found.version == old.version => Ok(Step::Again),
+            Some((key, found)) if open => Ok(Step::Rebased(Self::loaded(key, presented, path, found))),
+            _ => Ok(Step::Gone),
+        }
+    }
+
+    /// Removes the new record. If that fails, nobody has its id; it ends by itself.
+    async fn discard(&self, fresh: &Fresh) {
+        if let Err(error) = self.store.delete(&fresh.key, Some(fresh.version)).await {
+            tracing::info!(target: "session", key = %fresh.key, %error, "an unused record is left to expire");
+        }
+    }
+
+    /// How long a retired record is kept: long enough to tell a late client and a thief from a stranger.
+    fn retired_ttl(&self) -> Duration {
+        let interval = self.renew_every.unwrap_or(Duration::from_secs(15 * 60));
+        self.grace
+            .max(2 * interval)
+            .min(self.store.profile().limits.max_ttl)
+    }
+}

@@ -1,0 +1,191 @@
+//! Creating a session, and writing one that is there.
+
+use super::{Attempts, Loaded, Phase, State, load::Chain, planted};
+use crate::{
+    Error, ErrorKind, SessionId, SessionKey, Subject, Version, random_bytes,
+    session::{
+        SessionError,
+        envelope::{Live, WriteId},
+        sessions::Inner,
+    },
+};
+
+impl Inner {
+    /// Stores a new session under a new id.
+    pub(super) async fn create(&self, state: &mut State) -> Result<(), SessionError> {
+        if state.overtaken && state.renewal.is_none() {
+            return Err(SessionError::Gone);
+        }
+        let mut live = state.view.live.clone();
+        live.push_write(random_bytes()?);
+        let subject = state.view.subject.clone();
+        let (id, key, version) = self.place(&live, &subject).await?;
+        tracing::debug!(target: "session", %key, "created");
+        let remaining = self.ttl(&live)?;
+        state.written(Loaded {
+            key,
+            presented: false,
+            path: Vec::new(),
+            version,
+            subject,
+            live,
+            remaining,
+        });
+        state.handed_out = Some(id);
+        state.renewal = None;
+        Ok(())
+    }
+
+    /// Writes a session under a new id, which nobody knows yet.
+    pub(super) async fn place(
+        &self,
+        live: &Live,
+        subject: &Option<Subject>,
+    ) -> Result<(SessionId, SessionKey, Version), SessionError> {
+        let record = self.record(live, subject)?;
+        let mut attempts = Attempts::default();
+        let mut id = SessionId::random()?;
+        loop {
+            let key = id.key(&self.namespace);
+            let error = match self.store.create(&key, &record, self.ttl(live)?).await {
+                Ok(version) => return Ok((id, key, version)),
+                Err(error) => error,
+            };
+            match error.kind() {
+                // Ours, whose reply was lost, or another's by a generator that repeats itself: never overwritten.
+                ErrorKind::AlreadyExists => match self.store.load(&key).await? {
+                    Some(stored) if stored.record == record => return Ok((id, key, stored.version)),
+                    _ => {
+                        attempts.after_conflict().await?;
+                        id = SessionId::random()?;
+                    }
+                },
+                ErrorKind::Unavailable => {
+                    attempts.after_loss(error).await?;
+                    if let Some(stored) = self.store.load(&key).await?
+                        && stored.record == record
+                    {
+                        return Ok((id, key, stored.version));
+                    }
+                    // Under another id: should the first call arrive late, nobody knows what it makes. Under the
+                    // same one it would bring back a session that has been ended since.
+                    if !planted!(self, CreateAgain) {
+                        id = SessionId::random()?;
+                    }
+                }
+                _ => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Writes this request's changes, onto whatever others have written meanwhile.
+    pub(super) async fn write(&self, state: &mut State) -> Result<(), SessionError> {
+        let write = random_bytes()?;
+        let mut attempts = Attempts::default();
+        loop {
+            let Phase::Stored(loaded) = &state.phase else {
+                return Err(SessionError::Gone);
+            };
+            let (live, subject) = self.next(state, loaded, write)?;
+            let (record, ttl) = (self.record(&live, &subject)?, self.ttl(&live)?);
+            let lost = match self.store.update(&loaded.key, loaded.version, &record, ttl).await {
+                Ok(version) => {
+                    let (key, presented, path) = (loaded.key, loaded.presented, loaded.path.clone());
+                    let remaining = ttl;
+                    state.written(Loaded {
+                        key,
+                        presented,
+                        path,
+                        version,
+                        subject,
+                        live,
+                        remaining,
+                    });
+                    return Ok(());
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::NotFound => return Err(self.gone(&loaded.key)),
+                    ErrorKind::Conflict => {
+                        attempts.after_conflict().await?;
+                        None
+                    }
+                    ErrorKind::Unavailable => {
+                        attempts.after_loss(error.clone()).await?;
+                        Some(error)
+                    }
+                    _ => return Err(error.into()),
+                },
+            };
+            let chain = self.follow_grace(loaded.key).await?;
+            if self.rebase(state, chain, write, lost)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next state of a session: the changes applied, the write named, the client's id confirmed.
+    pub(super) fn next(
+        &self,
+        state: &State,
+        loaded: &Loaded,
+        write: WriteId,
+    ) -> Result<(Live, Option<Subject>), SessionError> {
+        let (mut live, mut subject) = (loaded.live.clone(), loaded.subject.clone());
+        state.changes.apply(&mut live, &mut subject)?;
+        if planted!(self, OneWriteId) {
+            live.writes.clear();
+        }
+        live.push_write(write);
+        live.confirmed |= loaded.presented;
+        Ok((live, subject))
+    }
+
+    /// After a failed write: `true` if the reply alone was lost and the write is there; else the state stands on what
+    /// the store holds now.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Gone`]; `lost` itself if so many others have written since that nobody can tell.
+    fn rebase(
+        &self,
+        state: &mut State,
+        chain: Chain,
+        write: WriteId,
+        lost: Option<Error>,
+    ) -> Result<bool, SessionError> {
+        let Phase::Stored(loaded) = &state.phase else {
+            return Err(SessionError::Gone);
+        };
+        let open = chain.is_open(self.clock.now());
+        let mut path = loaded.path.clone();
+        path.extend(chain.passed());
+        let presented = loaded.presented && chain.links.is_empty();
+        let Some((key, found)) = chain.end else {
+            return Err(self.gone(&loaded.key));
+        };
+        if found.live.writes.contains(&write) {
+            state.written(Self::loaded(key, presented, path, found));
+            return Ok(true);
+        }
+        if !open {
+            return Err(self.gone(&loaded.key));
+        }
+        if let Some(error) = lost {
+            let base = loaded.live.writes.last();
+            let known =
+                found.version == loaded.version || base.is_some_and(|base| found.live.writes.contains(base));
+            if !known && !planted!(self, OneWriteId) {
+                return Err(error.into());
+            }
+        } else {
+            tracing::debug!(target: "session", key = %loaded.key, "conflict: applied again to the newer state");
+        }
+        state.phase = Phase::Stored(Box::new(Self::loaded(key, presented, path, found)));
+        Ok(false)
+    }
+
+    pub(super) fn gone(&self, key: &SessionKey) -> SessionError {
+        tracing::info!(target: "session", %key, "ended meanwhile: nothing was written");
+        SessionError::Gone
+    }
+}

@@ -1,0 +1,294 @@
+//! Where sessions come from.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::Session;
+use crate::{
+    Clock, SessionId, SessionStore, SystemClock,
+    codec::{Codec, Codecs},
+};
+
+/// Where sessions come from: a store, a namespace in it, lengths of life, a codec. Cheap to clone; clones are one.
+#[derive(Clone)]
+pub struct Sessions {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) store: Arc<dyn SessionStore>,
+    pub(super) namespace: String,
+    pub(super) lengths: Lengths,
+    pub(super) codecs: Codecs,
+    pub(super) renew_every: Option<Duration>,
+    pub(super) grace: Duration,
+    pub(super) on_retired_id: RetiredIdPolicy,
+    pub(super) clock: Arc<dyn Clock>,
+    #[cfg(test)]
+    pub(super) planted: Option<super::interleavings::Fault>,
+}
+
+impl Sessions {
+    /// A builder over `store`, with the codecs of this crate whose features are on.
+    #[cfg(any(feature = "bincode", feature = "json"))]
+    pub fn builder(store: Arc<dyn SessionStore>) -> SessionsBuilder {
+        Self::builder_with(store, Codecs::default())
+    }
+
+    /// A builder over `store` with codecs of the application's own.
+    pub fn builder_with(store: Arc<dyn SessionStore>, codecs: Codecs) -> SessionsBuilder {
+        SessionsBuilder {
+            inner: Inner {
+                store,
+                namespace: "session".to_owned(),
+                lengths: Lengths::default(),
+                codecs,
+                renew_every: Some(Duration::from_secs(15 * 60)),
+                grace: Duration::from_secs(30),
+                on_retired_id: RetiredIdPolicy::Report,
+                clock: SystemClock::shared(),
+                #[cfg(test)]
+                planted: None,
+            },
+        }
+    }
+
+    /// The session of the client that came with `id`, or with none. Asks nothing of the store: that happens when the
+    /// session is first used.
+    #[must_use]
+    pub fn open(&self, id: Option<SessionId>) -> Session {
+        Session::new(self.clone(), id)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn SessionStore> {
+        &self.inner.store
+    }
+
+    /// The namespace: ids of one are nothing in another.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.inner.namespace
+    }
+
+    /// How long sessions live that have no lengths of their own.
+    #[must_use]
+    pub fn lengths(&self) -> Lengths {
+        self.inner.lengths
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("store", &self.store.profile().name)
+            .field("namespace", &self.namespace)
+            .field("lengths", &self.lengths)
+            .field("renew_every", &self.renew_every)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Chooses what [`Sessions`] are like.
+#[derive(Debug)]
+#[must_use]
+pub struct SessionsBuilder {
+    inner: Inner,
+}
+
+impl SessionsBuilder {
+    /// Default: `"session"`. Two applications on one store take two namespaces.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.inner.namespace = namespace.into();
+        self
+    }
+
+    /// How long sessions live. Default: see [`Lengths::default`].
+    pub fn lengths(mut self, lengths: Lengths) -> Self {
+        self.inner.lengths = lengths;
+        self
+    }
+
+    /// The codec that writes attributes. Default: bincode, or JSON without that feature. The codecs of this crate
+    /// whose features are on can always be read, so a changed default leaves no session behind.
+    pub fn codec(mut self, codec: impl Codec) -> Self {
+        self.inner.codecs = Codecs::new(Arc::new(codec));
+        self
+    }
+
+    /// How long an id of a logged-in session serves before it is replaced. Default: 15 minutes. `None`: until log-in
+    /// or another change of privilege. Sessions without a subject keep their ids until then in any case.
+    pub fn renew_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.inner.renew_every = interval.into();
+        self
+    }
+
+    /// How long the old id still reaches the session after a periodic renewal, for requests that were on their way.
+    /// Default: 30 s; at most 120 s. After a log-in there is no grace.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.inner.grace = grace;
+        self
+    }
+
+    /// What to do when an old id comes after its grace though the new one is in use. Default: report it.
+    pub fn on_retired_id(mut self, policy: RetiredIdPolicy) -> Self {
+        self.inner.on_retired_id = policy;
+        self
+    }
+
+    /// The clock for deadlines and grace. Default: the system's. Idle time is the store's to measure.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.inner.clock = clock;
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn planted(mut self, fault: Option<super::interleavings::Fault>) -> Self {
+        self.inner.planted = fault;
+        self
+    }
+
+    /// The sessions.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a value out of its range.
+    pub fn build(self) -> Result<Sessions, ConfigError> {
+        let inner = self.inner;
+        if inner.grace > MAX_GRACE {
+            return Err(ConfigError::GraceTooLong { grace: inner.grace });
+        }
+        if let Some(interval) = inner.renew_every
+            && interval < MIN_RENEWAL
+        {
+            return Err(ConfigError::RenewalTooOften { interval });
+        }
+        let longest = inner.store.profile().limits.max_ttl;
+        if inner.lengths.idle() > longest {
+            return Err(ConfigError::IdleTooLong {
+                idle: inner.lengths.idle(),
+                longest,
+            });
+        }
+        Ok(Sessions {
+            inner: Arc::new(inner),
+        })
+    }
+}
+
+/// The longest grace: each second of it is one in which a stolen old id works.
+const MAX_GRACE: Duration = Duration::from_secs(120);
+
+/// The shortest interval between renewals.
+const MIN_RENEWAL: Duration = Duration::from_secs(1);
+
+/// How long a session lives: without a request (idle), and in all (absolute). Each session keeps its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lengths {
+    idle: Duration,
+    absolute: Duration,
+}
+
+impl Lengths {
+    /// Lengths in whole milliseconds. An absolute length below one second becomes one second; an idle length is kept
+    /// between one second and the absolute length.
+    #[must_use]
+    pub fn new(idle: Duration, absolute: Duration) -> Self {
+        const SECOND: Duration = Duration::from_secs(1);
+        let whole = |length: Duration| Duration::from_millis(crate::clock::whole_millis(length));
+        let absolute = whole(absolute).max(SECOND);
+        Self {
+            idle: whole(idle).clamp(SECOND, absolute),
+            absolute,
+        }
+    }
+
+    /// How long the session lives without a request.
+    #[must_use]
+    pub const fn idle(self) -> Duration {
+        self.idle
+    }
+
+    /// How long the session lives in all.
+    #[must_use]
+    pub const fn absolute(self) -> Duration {
+        self.absolute
+    }
+
+    /// What `touch` may leave undone: a tenth of the idle length, a minute at most.
+    pub(super) fn slack(self) -> Duration {
+        (self.idle / 10).min(Duration::from_secs(60))
+    }
+}
+
+impl Default for Lengths {
+    /// 30 minutes idle, 8 hours in all: within NIST SP 800-63B-4 for AAL2 (at most 1 h and 24 h) and the OWASP
+    /// Session Management Cheat Sheet (15 to 30 minutes, 4 to 8 hours).
+    fn default() -> Self {
+        Self::new(Duration::from_secs(30 * 60), Duration::from_secs(8 * 60 * 60))
+    }
+}
+
+/// What to do when an old id comes after its grace though the new one is in use: somebody has kept a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum RetiredIdPolicy {
+    /// Refuse the old id and report it (a `tracing` event). The session goes on.
+    #[default]
+    Report,
+    /// Refuse it, report it, and end the session for everybody. Not applied to an id from before a log-in: it never
+    /// had the session's rights, and a late request of the same browser would end each fresh log-in.
+    EndSession,
+}
+
+/// A setting out of its range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The grace is longer than 120 s.
+    GraceTooLong {
+        /// The grace that was asked for.
+        grace: Duration,
+    },
+    /// Renewal more often than each second.
+    RenewalTooOften {
+        /// The interval that was asked for.
+        interval: Duration,
+    },
+    /// The idle length is longer than the store can keep a record.
+    IdleTooLong {
+        /// The idle length that was asked for.
+        idle: Duration,
+        /// The longest that the store keeps.
+        longest: Duration,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GraceTooLong { grace } => write!(f, "a grace of {grace:?} is longer than {MAX_GRACE:?}"),
+            Self::RenewalTooOften { interval } => {
+                write!(
+                    f,
+                    "renewal each {interval:?} is more often than each {MIN_RENEWAL:?}"
+                )
+            }
+            Self::IdleTooLong { idle, longest } => {
+                write!(
+                    f,
+                    "an idle length of {idle:?} is longer than the store keeps a record ({longest:?})"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,577 @@
+//! What a session promises, with a clock that stands still: times, grace, theft, limits, errors.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{interleavings::StillClock, *};
+use crate::{
+    Error, ErrorKind, MemoryStore, Record, Result, SessionId, SessionKey, SessionStore, StoreProfile, Stored,
+    Subject, Subjects, Sweep, Version,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Sessions on a memory store, both on one clock that the test moves.
+struct World {
+    clock: Arc<StillClock>,
+    store: Arc<MemoryStore>,
+    sessions: Sessions,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(|builder| builder)
+    }
+
+    fn with(choose: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Self {
+        let clock = Arc::new(StillClock::default());
+        let store = Arc::new(MemoryStore::builder().clock(clock.clone()).build().unwrap());
+        let sessions = choose(Sessions::builder(store.clone()).clock(clock.clone()))
+            .build()
+            .unwrap();
+        Self {
+            clock,
+            store,
+            sessions,
+        }
+    }
+
+    fn advance(&self, length: Duration) {
+        self.clock
+            .0
+            .fetch_add(length.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// A logged-in session with an attribute.
+    async fn log_in(&self) -> SessionId {
+        let session = self.sessions.open(None);
+        session.log_in(ada()).await.unwrap();
+        session.insert("cart", &1_u32).await.unwrap();
+        stored_id(session.commit().await.unwrap())
+    }
+
+    /// A request that reads; what it saw, and what the client was told.
+    async fn read(&self, id: &SessionId) -> (Option<u32>, ClientAction) {
+        let session = self.sessions.open(Some(id.clone()));
+        let seen = session.get("cart").await.unwrap();
+        let committed = session.commit().await.unwrap();
+        if let Some(upkeep) = committed.upkeep {
+            upkeep.run().await;
+        }
+        (seen, committed.client)
+    }
+}
+
+fn ada() -> Subject {
+    Subject::new("ada").unwrap()
+}
+
+fn stored_id(committed: Committed) -> SessionId {
+    match committed.client {
+        ClientAction::Store { id, .. } => id,
+        other => panic!("no id was handed out: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn session_ends_when_idle_and_lives_while_used() {
+    let world = World::with(|builder| builder.renew_every(None));
+    let id = world.log_in().await;
+    for _ in 0..10 {
+        world.advance(20 * MINUTE);
+        assert_eq!(world.read(&id).await.0, Some(1));
+    }
+    world.advance(30 * MINUTE);
+    assert_eq!(world.read(&id).await.0, None);
+}
+
+#[tokio::test]
+async fn absolute_deadline_is_never_passed() {
+    let world = World::with(|builder| builder.renew_every(None).lengths(Lengths::new(30 * MINUTE, HOUR)));
+    let id = world.log_in().await;
+    for _ in 0..5 {
+        world.advance(10 * MINUTE);
+        assert_eq!(world.read(&id).await.0, Some(1));
+    }
+    let session = world.sessions.open(Some(id.clone()));
+    let info = session.info().await.unwrap().unwrap();
+    assert_eq!(info.deadline.since(info.created_at), HOUR);
+    assert!(info.remaining <= 10 * MINUTE, "{:?}", info.remaining);
+    session.insert("cart", &2_u32).await.unwrap();
+    world.advance(10 * MINUTE);
+    // Loaded in time, committed too late: nothing is written.
+    assert!(matches!(session.commit().await, Err(SessionError::Gone)));
+    assert_eq!(world.read(&id).await.0, None);
+}
+
+#[tokio::test]
+async fn touch_is_due_only_beyond_the_slack() {
+    let world = World::with(|builder| builder.renew_every(None));
+    let id = world.log_in().await;
+    let due = async || {
+        let session = world.sessions.open(Some(id.clone()));
+        session.subject().await.unwrap();
+        session.commit().await.unwrap().upkeep
+    };
+    world.advance(59 * SECOND);
+    assert!(due().await.is_none());
+    world.advance(2 * SECOND);
+    due().await.expect("a touch").run().await;
+    assert!(due().await.is_none());
+    let session = world.sessions.open(Some(id.clone()));
+    assert_eq!(session.info().await.unwrap().unwrap().remaining, 30 * MINUTE);
+}
+
+#[tokio::test]
+async fn remembered_session_keeps_its_own_lengths() {
+    let world = World::with(|builder| builder.renew_every(HOUR));
+    let session = world.sessions.open(None);
+    let lengths = Lengths::new(168 * HOUR, 720 * HOUR);
+    session.log_in_for(ada(), lengths).await.unwrap();
+    let mut id = stored_id(session.commit().await.unwrap());
+    for _ in 0..4 {
+        world.advance(100 * HOUR);
+        let session = world.sessions.open(Some(id.clone()));
+        assert_eq!(session.info().await.unwrap().unwrap().lengths, lengths);
+        id = stored_id(session.commit().await.unwrap());
+    }
+    let session = world.sessions.open(Some(id));
+    assert_eq!(session.info().await.unwrap().unwrap().renewals, 4);
+}
+
+#[tokio::test]
+async fn log_in_makes_a_new_id_and_keeps_attributes() {
+    let world = World::new();
+    let session = world.sessions.open(None);
+    session.insert("cart", &7_u32).await.unwrap();
+    let anonymous = stored_id(session.commit().await.unwrap());
+    let session = world.sessions.open(Some(anonymous.clone()));
+    session.log_in(ada()).await.unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+    assert_eq!(world.read(&id).await.0, Some(7));
+    let (seen, client) = world.read(&anonymous).await;
+    assert_eq!(seen, None);
+    assert!(matches!(client, ClientAction::Keep));
+}
+
+#[tokio::test]
+async fn request_overtaken_by_a_log_in_hands_out_no_anonymous_session() {
+    let world = World::new();
+    let session = world.sessions.open(None);
+    session.insert("cart", &7_u32).await.unwrap();
+    let anonymous = stored_id(session.commit().await.unwrap());
+    let session = world.sessions.open(Some(anonymous.clone()));
+    session.log_in(ada()).await.unwrap();
+    let _ = stored_id(session.commit().await.unwrap());
+
+    let late = world.sessions.open(Some(anonymous.clone()));
+    late.insert("cart", &8_u32).await.unwrap();
+    assert!(matches!(late.commit().await, Err(SessionError::Gone)));
+    // Later the browser has not taken the new id, it seems: it may begin anew.
+    world.advance(31 * SECOND);
+    let later = world.sessions.open(Some(anonymous.clone()));
+    later.insert("cart", &8_u32).await.unwrap();
+    assert_eq!(
+        world.read(&stored_id(later.commit().await.unwrap())).await.0,
+        Some(8)
+    );
+    // And a log-in works at once.
+    let again = world.sessions.open(Some(anonymous));
+    again.log_in(ada()).await.unwrap();
+    let _ = stored_id(again.commit().await.unwrap());
+}
+
+#[tokio::test]
+async fn periodic_renewal_has_grace_and_then_none() {
+    let world = World::new();
+    let first = world.log_in().await;
+    world.advance(16 * MINUTE);
+    let (seen, client) = world.read(&first).await;
+    assert_eq!(seen, Some(1));
+    let ClientAction::Store { id: second, .. } = client else {
+        panic!("{client:?}")
+    };
+    // On its way with the old id: served, and told nothing.
+    world.advance(29 * SECOND);
+    let (seen, client) = world.read(&first).await;
+    assert_eq!(seen, Some(1));
+    assert!(matches!(client, ClientAction::Keep));
+    // The new id is used; the old one is refused once its grace has ended, and the session goes on.
+    assert_eq!(world.read(&second).await.0, Some(1));
+    world.advance(SECOND);
+    assert_eq!(world.read(&first).await.0, None);
+    assert_eq!(world.read(&second).await.0, Some(1));
+}
+
+#[tokio::test]
+async fn stolen_id_ends_the_session_where_that_is_the_policy() {
+    let world = World::with(|builder| builder.on_retired_id(RetiredIdPolicy::EndSession));
+    let first = world.log_in().await;
+    world.advance(16 * MINUTE);
+    let ClientAction::Store { id: second, .. } = world.read(&first).await.1 else {
+        panic!()
+    };
+    assert_eq!(world.read(&second).await.0, Some(1));
+    world.advance(31 * SECOND);
+    assert_eq!(world.read(&first).await.0, None);
+    assert_eq!(world.read(&second).await.0, None);
+}
+
+#[tokio::test]
+async fn id_from_before_a_log_in_never_ends_the_session() {
+    let world = World::with(|builder| builder.on_retired_id(RetiredIdPolicy::EndSession));
+    let session = world.sessions.open(None);
+    session.insert("cart", &1_u32).await.unwrap();
+    let anonymous = stored_id(session.commit().await.unwrap());
+    let session = world.sessions.open(Some(anonymous.clone()));
+    session.log_in(ada()).await.unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+    assert_eq!(world.read(&id).await.0, Some(1));
+    world.advance(31 * SECOND);
+    assert_eq!(world.read(&anonymous).await.0, None);
+    assert_eq!(world.read(&id).await.0, Some(1));
+}
+
+#[tokio::test]
+async fn new_id_that_never_arrived_is_renewed_again() {
+    let world = World::new();
+    let first = world.log_in().await;
+    world.advance(16 * MINUTE);
+    let ClientAction::Store { id: lost, .. } = world.read(&first).await.1 else {
+        panic!()
+    };
+    world.advance(MINUTE);
+    // The client knows the first id alone, and gets one that works.
+    let (seen, client) = world.read(&first).await;
+    assert_eq!(seen, Some(1));
+    let ClientAction::Store { id: third, .. } = client else {
+        panic!("{client:?}")
+    };
+    assert_eq!(world.read(&third).await.0, Some(1));
+    // From then on the id that was lost is a stolen one.
+    world.advance(MINUTE);
+    assert_eq!(world.read(&lost).await.0, None);
+    assert_eq!(world.read(&first).await.0, None);
+    assert_eq!(world.read(&third).await.0, Some(1));
+}
+
+#[tokio::test]
+async fn log_out_with_a_retired_id_ends_the_session() {
+    let world = World::new();
+    let first = world.log_in().await;
+    world.advance(16 * MINUTE);
+    let ClientAction::Store { id: second, .. } = world.read(&first).await.1 else {
+        panic!()
+    };
+    assert_eq!(world.read(&second).await.0, Some(1));
+    for grace in [SECOND, HOUR / 4] {
+        world.advance(grace);
+        let session = world.sessions.open(Some(first.clone()));
+        session.log_out().await.unwrap();
+        assert!(matches!(
+            session.commit().await.unwrap().client,
+            ClientAction::Forget
+        ));
+        assert_eq!(world.read(&second).await.0, None);
+    }
+}
+
+#[tokio::test]
+async fn log_out_of_nothing_does_nothing_and_a_new_session_may_follow() {
+    let world = World::new();
+    let session = world.sessions.open(None);
+    session.log_out().await.unwrap();
+    assert!(matches!(
+        session.commit().await.unwrap().client,
+        ClientAction::Keep
+    ));
+    let session = world.sessions.open(Some(world.log_in().await));
+    session.log_out().await.unwrap();
+    assert_eq!(session.get::<u32>("cart").await.unwrap(), None);
+    session
+        .insert("notice", &"you are logged out".to_owned())
+        .await
+        .unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+    let session = world.sessions.open(Some(id));
+    assert_eq!(session.names().await.unwrap(), ["notice"]);
+    assert_eq!(session.subject().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn log_out_everywhere_and_elsewhere() {
+    let world = World::new();
+    let (one, two, three) = (world.log_in().await, world.log_in().await, world.log_in().await);
+    let session = world.sessions.open(Some(one.clone()));
+    assert_eq!(session.sessions_of_subject().await.unwrap(), 3);
+    assert_eq!(session.log_out_elsewhere().await.unwrap(), 2);
+    assert_eq!(
+        (world.read(&one).await.0, world.read(&two).await.0),
+        (Some(1), None)
+    );
+    let four = world.log_in().await;
+    assert_eq!(session.log_out_everywhere().await.unwrap(), 2);
+    for id in [one, two, three, four] {
+        assert_eq!(world.read(&id).await.0, None);
+    }
+    assert!(matches!(
+        session.commit().await.unwrap().client,
+        ClientAction::Forget
+    ));
+}
+
+#[tokio::test]
+async fn changes_of_one_request_are_seen_and_undone_in_order() {
+    let world = World::new();
+    let id = world.log_in().await;
+    let session = world.sessions.open(Some(id.clone()));
+    session
+        .update("cart", |cart: Option<u32>| cart.unwrap_or(0) + 1)
+        .await
+        .unwrap();
+    assert_eq!(session.get::<u32>("cart").await.unwrap(), Some(2));
+    session.clear().await.unwrap();
+    session
+        .update("cart", |cart: Option<u32>| cart.unwrap_or(40) + 2)
+        .await
+        .unwrap();
+    session.insert("theme", &"dark".to_owned()).await.unwrap();
+    assert!(session.remove("theme").await.unwrap());
+    assert!(!session.remove("theme").await.unwrap());
+    assert!(matches!(
+        session.commit().await.unwrap().client,
+        ClientAction::Keep
+    ));
+    let session = world.sessions.open(Some(id));
+    assert_eq!(session.names().await.unwrap(), ["cart"]);
+    assert_eq!(session.get::<u32>("cart").await.unwrap(), Some(42));
+    assert_eq!(session.subject().await.unwrap(), Some(ada()));
+}
+
+#[tokio::test]
+async fn what_a_codec_or_the_store_cannot_hold_is_refused_at_insert() {
+    let world = World::new();
+    let session = world.sessions.open(None);
+    let error = session
+        .insert("bag", &serde_json::json!({"a": 1}))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("\"bag\"") && error.to_string().contains("JSON"),
+        "{error}"
+    );
+    session.insert("small", &"x".repeat(30_000)).await.unwrap();
+    session.insert("big", &"x".repeat(35_000)).await.unwrap();
+    let error = session.insert("more", &"x".repeat(1_000)).await.unwrap_err();
+    let SessionError::TooLarge { size, limit, largest } = &error else {
+        panic!("{error}")
+    };
+    assert!(*size > *limit && *limit == 65_536);
+    assert_eq!(largest[0].0, "big");
+    assert!(
+        error.to_string().contains("\"big\" 35003, \"small\" 30003"),
+        "{error}"
+    );
+    assert_eq!(session.names().await.unwrap(), ["big", "small"]);
+    for name in [String::new(), "x".repeat(256)] {
+        let error = session.insert(&name, &1_u8).await.unwrap_err();
+        assert!(matches!(error, SessionError::InvalidName { .. }));
+    }
+}
+
+#[tokio::test]
+async fn value_of_another_type_is_an_error_that_names_the_attribute() {
+    let world = World::new();
+    let id = world.log_in().await;
+    let session = world.sessions.open(Some(id.clone()));
+    let error = session.get::<Vec<String>>("cart").await.unwrap_err();
+    assert!(
+        matches!(&error, SessionError::Decode { attribute, .. } if attribute == "cart"),
+        "{error}"
+    );
+    assert_eq!(world.read(&id).await.0, Some(1));
+}
+
+#[tokio::test]
+async fn another_default_codec_leaves_no_session_behind() {
+    let world = World::new();
+    let id = world.log_in().await;
+    let json = Sessions::builder(world.store.clone())
+        .clock(world.clock.clone())
+        .codec(crate::JsonCodec);
+    let session = json.build().unwrap().open(Some(id.clone()));
+    assert_eq!(session.get::<u32>("cart").await.unwrap(), Some(1));
+    session
+        .insert("bag", &serde_json::json!({"a": [1, null]}))
+        .await
+        .unwrap();
+    let _ = session.commit().await.unwrap();
+    let session = world.sessions.open(Some(id));
+    assert_eq!(session.get::<u32>("cart").await.unwrap(), Some(1));
+    assert_eq!(
+        session.get::<serde_json::Value>("bag").await.unwrap(),
+        Some(serde_json::json!({"a": [1, null]}))
+    );
+}
+
+#[tokio::test]
+async fn unreadable_records_are_errors_and_stay() {
+    let world = World::new();
+    let id = SessionId::random().unwrap();
+    let key = id.key("session");
+    for (data, kind) in [
+        (&[1_u8, 9][..], ErrorKind::Corrupt),
+        (&[2, 0], ErrorKind::NewerFormat),
+        (&[], ErrorKind::Corrupt),
+    ] {
+        let record = Record::new(data.to_vec());
+        world.store.create(&key, &record, MINUTE).await.unwrap();
+        let session = world.sessions.open(Some(id.clone()));
+        for _ in 0..2 {
+            let error = session.insert("cart", &1_u32).await.unwrap_err();
+            assert_eq!(error.store_kind(), Some(kind));
+        }
+        assert!(matches!(
+            session.commit().await.unwrap().client,
+            ClientAction::Keep
+        ));
+        assert_eq!(world.store.load(&key).await.unwrap().unwrap().record, record);
+        world.store.delete(&key, None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn settings_out_of_range_are_refused() {
+    let builder = || Sessions::builder(Arc::new(MemoryStore::new()));
+    for (builder, text) in [
+        (
+            builder().grace(121 * SECOND),
+            "a grace of 121s is longer than 120s",
+        ),
+        (
+            builder().renew_every(Duration::ZERO),
+            "renewal each 0ns is more often than each 1s",
+        ),
+        (
+            builder().lengths(Lengths::new(100_000 * HOUR, 100_000 * HOUR)),
+            "is longer than the store keeps a record",
+        ),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn id_is_in_no_debug_text() {
+    let world = World::new();
+    let id = world.log_in().await;
+    let session = world.sessions.open(Some(id.clone()));
+    session.renew().await.unwrap();
+    let committed = session.commit().await.unwrap();
+    let text = format!("{session:?} {committed:?} {:?} {:?}", world.sessions, world.store);
+    let handed_out = stored_id(committed);
+    assert!(
+        !text.contains(id.expose().as_str()) && !text.contains(handed_out.expose().as_str()),
+        "{text}"
+    );
+}
+
+/// A store that is down while told so.
+#[derive(Debug)]
+struct Breakable {
+    store: MemoryStore,
+    down: AtomicBool,
+}
+
+impl Breakable {
+    fn check(&self) -> Result<()> {
+        match self.down.load(Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::Unavailable, "memory")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for Breakable {
+    async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
+        self.check()?;
+        self.store.create(key, record, ttl).await
+    }
+    async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        self.check()?;
+        self.store.load(key).await
+    }
+    async fn update(
+        &self,
+        key: &SessionKey,
+        old: Version,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<Version> {
+        self.check()?;
+        self.store.update(key, old, record, ttl).await
+    }
+    async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
+        self.check()?;
+        self.store.touch(key, ttl).await
+    }
+    async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
+        self.check()?;
+        self.store.delete(key, expected).await
+    }
+    fn profile(&self) -> &StoreProfile {
+        self.store.profile()
+    }
+    fn subjects(&self) -> Option<&dyn Subjects> {
+        None
+    }
+    fn sweep(&self) -> Option<&dyn Sweep> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn store_that_is_down_never_gives_an_anonymous_session() {
+    let store = Arc::new(Breakable {
+        store: MemoryStore::new(),
+        down: AtomicBool::new(false),
+    });
+    let sessions = Sessions::builder(store.clone()).build().unwrap();
+    let session = sessions.open(None);
+    session.insert("cart", &1_u32).await.unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+
+    store.down.store(true, Ordering::Relaxed);
+    let session = sessions.open(Some(id.clone()));
+    assert!(session.get::<u32>("cart").await.unwrap_err().is_retryable());
+    assert!(session.insert("cart", &2_u32).await.unwrap_err().is_retryable());
+    assert!(session.log_out().await.is_err());
+    assert!(matches!(
+        session.commit().await.unwrap().client,
+        ClientAction::Keep
+    ));
+    // The same handle works once the store is back.
+    store.down.store(false, Ordering::Relaxed);
+    assert_eq!(session.get::<u32>("cart").await.unwrap(), Some(1));
+    // Going down between load and commit: the commit tells.
+    session.insert("cart", &3_u32).await.unwrap();
+    store.down.store(true, Ordering::Relaxed);
+    assert!(session.commit().await.unwrap_err().is_retryable());
+    assert!(session.log_out().await.unwrap_err().is_retryable());
+    store.down.store(false, Ordering::Relaxed);
+    let _ = session.commit().await.unwrap();
+    assert_eq!(session.get::<u32>("cart").await.unwrap(), Some(3));
+    // Without an index by subject, "everywhere" is refused, not done by halves.
+    session.log_in(ada()).await.unwrap();
+    let error = session.log_out_everywhere().await.unwrap_err();
+    assert_eq!(error.store_kind(), Some(ErrorKind::Unsupported));
+}
