@@ -93,7 +93,8 @@ const JSON: &str = concat!(
 
 /// The left column.
 fn golden_hex() -> String {
-    let is_hex = |word: &&str| word.len().is_multiple_of(2) && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hex =
+        |word: &&str| word.len().is_multiple_of(2) && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let line = |line: &'static str| line.split_whitespace().take_while(is_hex);
     BINCODE.lines().flat_map(line).collect()
 }
