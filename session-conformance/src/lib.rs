@@ -22,9 +22,11 @@
 //! ```
 
 mod backend;
+mod callers;
 mod cx;
 mod expect;
 mod guarantees;
+mod history;
 mod report;
 mod run;
 mod table;

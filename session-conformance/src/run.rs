@@ -51,7 +51,7 @@ fn start<B: Backend>() -> Result<Suite<B>, crate::BoxError> {
         Err(_) => random_seed()?,
     };
     let runtime = Runtime::new()?;
-    let backend = Arc::new(runtime.0.block_on(B::start())?);
+    let backend = Arc::new(runtime.handle().block_on(B::start())?);
     let reports = env::var_os("CONFORMANCE_REPORT_DIR").map(PathBuf::from);
     Ok(Suite {
         runtime: Arc::new(runtime),
@@ -141,7 +141,7 @@ pub fn check<B: Backend>(runtime: &Runtime, backend: &Arc<B>, guarantee: &Guaran
     let open: Arc<dyn Open> = Arc::clone(backend) as _;
     let (ended, end) = mpsc::channel();
     let (to_run, witness) = (*guarantee, Arc::clone(&calls));
-    let task = runtime.0.spawn(async move {
+    let task = runtime.handle().spawn(async move {
         // A set, because it ends its task when it is dropped by the time limit.
         let mut inner = JoinSet::from_iter([judge(open, witness, to_run, seed)]);
         let verdict = match inner.join_next().await {
@@ -210,7 +210,7 @@ fn panicked(error: tokio::task::JoinError) -> Stop {
 
 /// The runtime that a process has for all its guarantees.
 #[derive(Debug)]
-pub struct Runtime(tokio::runtime::Runtime);
+pub struct Runtime(Option<tokio::runtime::Runtime>);
 
 impl Runtime {
     /// A runtime of several threads: at least four, so that callers meet on a small machine too.
@@ -224,7 +224,23 @@ impl Runtime {
             .worker_threads(cores.max(4))
             .enable_all()
             .build()
-            .map(Self)
+            .map(|runtime| Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> &tokio::runtime::Handle {
+        match &self.0 {
+            Some(runtime) => runtime.handle(),
+            None => unreachable!("it is taken by `drop` alone"),
+        }
+    }
+}
+
+impl Drop for Runtime {
+    /// Waits for nothing: a store that blocks its thread has been reported, and must not keep the process.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use session_core::{
     Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subject, Subjects, Sweep, Version,
 };
 
+use tokio::task::coop::consume_budget;
+
 use crate::expect::short;
 
 /// The last calls of one guarantee, in the order in which they ended.
@@ -59,6 +61,9 @@ impl fmt::Display for Calls {
 }
 
 /// A store that remembers its last calls, and changes nothing else.
+///
+/// Each call may give its thread away first: a store in memory never waits, and a caller that asks it again and again
+/// would keep all others from the machine.
 pub(crate) struct Witness {
     store: Arc<dyn SessionStore>,
     calls: Arc<Calls>,
@@ -79,12 +84,14 @@ impl Debug for Witness {
 #[async_trait]
 impl SessionStore for Witness {
     async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
+        consume_budget().await;
         let seen = self.store.create(key, record, ttl).await;
         self.calls.note("create", Some(key), &seen);
         seen
     }
 
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        consume_budget().await;
         let seen = self.store.load(key).await;
         self.calls.note("load", Some(key), &seen);
         seen
@@ -97,18 +104,21 @@ impl SessionStore for Witness {
         record: &Record,
         ttl: Duration,
     ) -> Result<Version> {
+        consume_budget().await;
         let seen = self.store.update(key, expected, record, ttl).await;
         self.calls.note("update", Some(key), &seen);
         seen
     }
 
     async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
+        consume_budget().await;
         let seen = self.store.touch(key, ttl).await;
         self.calls.note("touch", Some(key), &seen);
         seen
     }
 
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
+        consume_budget().await;
         let seen = self.store.delete(key, expected).await;
         self.calls.note("delete", Some(key), &seen);
         seen
@@ -130,6 +140,7 @@ impl SessionStore for Witness {
 #[async_trait]
 impl Subjects for Witness {
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
+        consume_budget().await;
         let seen = match self.store.subjects() {
             Some(subjects) => subjects.list(subject).await,
             None => Err(self.gone()),
@@ -139,6 +150,7 @@ impl Subjects for Witness {
     }
 
     async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64> {
+        consume_budget().await;
         let seen = match self.store.subjects() {
             Some(subjects) => subjects.delete_all(subject, except).await,
             None => Err(self.gone()),
@@ -151,6 +163,7 @@ impl Subjects for Witness {
 #[async_trait]
 impl Sweep for Witness {
     async fn remove_expired(&self, max: usize) -> Result<usize> {
+        consume_budget().await;
         let seen = match self.store.sweep() {
             Some(sweep) => sweep.remove_expired(max).await,
             None => Err(self.gone()),

@@ -1,11 +1,29 @@
 //! The guarantees, by topic.
 
+mod answers;
+mod concurrency;
+mod expiry;
+mod failure;
+mod identity;
+mod limits;
 mod round_trip;
+mod subjects;
+mod sweep;
 
 use crate::Group;
 
 /// Every guarantee, by topic, in the order of the matrix.
 #[must_use]
 pub fn groups() -> &'static [Group] {
-    &[round_trip::TABLE]
+    &[
+        round_trip::TABLE,
+        answers::TABLE,
+        identity::TABLE,
+        expiry::TABLE,
+        concurrency::TABLE,
+        failure::TABLE,
+        limits::TABLE,
+        subjects::TABLE,
+        sweep::TABLE,
+    ]
 }
