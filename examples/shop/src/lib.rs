@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod cart;
+mod catalogue;
+mod cross_site;
+mod failure;
+pub mod options;
+mod pages;
+mod preferences;
+mod routes;
+pub mod serve;
+mod shop;
+pub mod stores;
+mod users;
+mod visitor;
+
+pub use self::shop::{SetupError, shop};

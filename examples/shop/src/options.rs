@@ -1,0 +1,218 @@
+//! The command line.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use lexopt::{Arg, Parser};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+An e-commerce site that keeps its visitors' sessions.
+
+Usage: shop [OPTIONS]
+
+Options:
+  --listen ADDR    where to listen: IP:PORT, or a port of 127.0.0.1; port 0 takes any
+                   free one [default: 127.0.0.1:3000]
+  --store URL      where sessions are kept; this build can use: memory: [default: memory:]
+  --https-proxy    an HTTPS proxy stands in front: the cookie is Secure and named __Host-session
+  --log LEVEL      what goes to stderr: error, warn, info, debug, trace, or targets such as
+                   warn,shop=debug [default: the variable RUST_LOG, else info]
+  --help           print this and stop
+  --version        print the version and stop
+";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve the shop.
+    Serve(Options),
+    /// Print [`HELP`].
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// How the shop is to be served.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Which store, as a URL.
+    pub store: String,
+    /// Whether an HTTPS proxy stands in front.
+    pub https_proxy: bool,
+    /// What is logged.
+    pub log: Targets,
+}
+
+/// Reads a command line, without the program's name, and the value of `RUST_LOG`.
+///
+/// # Errors
+///
+/// [`UsageError`] names the option that is wrong and says what is right.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    rust_log: Option<OsString>,
+) -> Result<Command, UsageError> {
+    let mut listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 3000));
+    let mut store = "memory:".to_owned();
+    let mut https_proxy = false;
+    let mut log = None;
+
+    let mut parser = Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("listen") => listen = address(&text(&mut parser, "--listen")?)?,
+            Arg::Long("store") => store = text(&mut parser, "--store")?,
+            Arg::Long("https-proxy") => https_proxy = true,
+            Arg::Long("log") => log = Some(targets("--log", &text(&mut parser, "--log")?)?),
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if !listen.ip().is_loopback() && !https_proxy {
+        return Err(UsageError(format!(
+            "--listen {listen} can be reached from other machines, and plain HTTP would show them the session \
+             cookies: put an HTTPS proxy in front and add --https-proxy, or listen on a loopback address"
+        )));
+    }
+    let log = match (log, rust_log) {
+        (Some(log), _) => log,
+        (None, Some(variable)) => targets("RUST_LOG", &variable.to_string_lossy())?,
+        (None, None) => targets("--log", "info")?,
+    };
+    Ok(Command::Serve(Options {
+        listen,
+        store,
+        https_proxy,
+        log,
+    }))
+}
+
+fn text(parser: &mut Parser, option: &str) -> Result<String, UsageError> {
+    parser
+        .value()?
+        .into_string()
+        .map_err(|_| UsageError(format!("{option}: the value is not UTF-8")))
+}
+
+fn address(value: &str) -> Result<SocketAddr, UsageError> {
+    if let Ok(port) = value.parse() {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    value.parse().map_err(|_| {
+        UsageError(format!(
+            "--listen {value:?}: an address is IP:PORT, such as 127.0.0.1:3000 or [::1]:3000, or a port alone"
+        ))
+    })
+}
+
+fn targets(origin: &str, value: &str) -> Result<Targets, UsageError> {
+    let wrong = || {
+        UsageError(format!(
+            "{origin} {value:?}: a level is error, warn, info, debug, trace or off, alone or for targets as in \
+             warn,shop=debug"
+        ))
+    };
+    // A word alone would be a target, at `trace`, and a mistyped level would silence everything.
+    let mut words = value.split(',').filter(|part| !part.contains('='));
+    if words.any(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(wrong());
+    }
+    value.parse().map_err(|_| wrong())
+}
+
+/// The command line cannot be followed; the text says why and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (--help shows every option)", self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Options, String> {
+        match parse(line.split_whitespace().map(OsString::from), None) {
+            Ok(Command::Serve(options)) => Ok(options),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn defaults_are_what_help_says() {
+        let options = parsed("").unwrap();
+        assert_eq!(options.listen.to_string(), "127.0.0.1:3000");
+        assert_eq!(options.store, "memory:");
+        assert!(!options.https_proxy);
+        assert_eq!(options.log, "info".parse().unwrap());
+    }
+
+    #[test]
+    fn options_are_read_in_both_spellings() {
+        let options =
+            parsed("--listen=[::1]:80 --store memory: --https-proxy --log warn,shop=debug").unwrap();
+        assert_eq!(options.listen.to_string(), "[::1]:80");
+        assert!(options.https_proxy);
+        assert_eq!(
+            parsed("--listen 8080").unwrap().listen.to_string(),
+            "127.0.0.1:8080"
+        );
+        assert!(matches!(parse(["-h".into()], None), Ok(Command::Help)));
+        assert!(matches!(parse(["--version".into()], None), Ok(Command::Version)));
+    }
+
+    #[test]
+    fn wrong_lines_are_refused_and_the_option_is_named() {
+        for (line, names) in [
+            ("--listen", "--listen"),
+            ("--listen shop.example:80", "127.0.0.1:3000"),
+            ("--listen 65536", "127.0.0.1:3000"),
+            ("--listen 0.0.0.0:80", "--https-proxy"),
+            ("--log loud", "--log \"loud\""),
+            ("--colour", "--colour"),
+            ("extra", "extra"),
+        ] {
+            let text = parsed(line).unwrap_err();
+            assert!(text.contains(names) && text.contains("--help"), "{line}: {text}");
+        }
+        assert!(parsed("--listen 0.0.0.0:80 --https-proxy").is_ok());
+    }
+
+    #[test]
+    fn level_comes_from_the_environment_unless_it_is_on_the_line() {
+        let log = |arguments: &[&str], variable: &str| match parse(
+            arguments.iter().map(OsString::from),
+            Some(variable.into()),
+        ) {
+            Ok(Command::Serve(options)) => Ok(options.log),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(log(&[], "debug").unwrap(), "debug".parse().unwrap());
+        assert_eq!(
+            log(&["--log", "error"], "debug").unwrap(),
+            "error".parse().unwrap()
+        );
+        assert!(log(&[], "a=b=c").unwrap_err().contains("RUST_LOG"));
+    }
+}

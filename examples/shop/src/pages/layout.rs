@@ -1,0 +1,70 @@
+//! What all pages share.
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::Notice;
+use crate::{preferences::Theme, visitor::Visitor};
+
+/// A page for a visitor whose session could be read.
+pub(super) fn page(visitor: &Visitor, title: &str, notice: Option<Notice>, main: &Markup) -> Markup {
+    let pieces = visitor.cart.pieces();
+    let navigation = html! {
+        nav aria-label="Shop" {
+            a href="/preferences" { "Preferences" }
+            a href="/session" { "Session" }
+            a href="/cart" {
+                "Cart"
+                @if pieces > 0 {
+                    " " span.count { (pieces) span.unseen { @if pieces == 1 { " piece" } @else { " pieces" } } }
+                }
+            }
+            @if let Some(user) = visitor.user {
+                form.inline method="post" action="/logout" {
+                    span.user { (user.name) }
+                    button.plain { "Log out" }
+                }
+            } @else {
+                a href="/login" { "Log in" }
+            }
+        }
+    };
+    let content = html! {
+        @if let Some(notice) = notice {
+            p.notice role="status" { (notice.text()) }
+        }
+        (main)
+    };
+    bare(visitor.theme, title, &navigation, &content)
+}
+
+/// A page that needs no session.
+pub(super) fn bare(theme: Theme, title: &str, navigation: &Markup, content: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" data-theme=(theme.value()) {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content=(match theme {
+                    Theme::Auto => "light dark",
+                    Theme::Light => "light",
+                    Theme::Dark => "dark",
+                });
+                title { (title) " – Corner Shop" }
+                link rel="icon" href="/icon.svg" type="image/svg+xml";
+                link rel="stylesheet" href="/style.css";
+            }
+            body {
+                a.skip href="#main" { "Skip to the content" }
+                header {
+                    a.brand href="/" { "Corner Shop" }
+                    (navigation)
+                }
+                main id="main" { (content) }
+                footer {
+                    p { "An example: nothing here is really sold, and no card is charged." }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Listening, and stopping in an orderly way.
+
+use std::{
+    error, fmt,
+    future::{Future, IntoFuture, pending},
+    io::{self, Write},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use session_core::SessionStore;
+use tokio::{net::TcpListener, select, signal, sync::oneshot, time};
+use tracing::{debug, info, warn};
+
+use crate::{
+    SetupError,
+    options::Options,
+    shop,
+    stores::{self, StoreUrlError},
+};
+
+/// How long requests in flight may take once the shop has been told to stop.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
+/// How often expired sessions are removed, from stores whose server does not do it.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Expired sessions that one sweep removes at most.
+const SWEEP_AT_MOST: usize = 10_000;
+
+/// Serves the shop until the process is told to stop (Ctrl-C, or SIGTERM), then lets requests in flight end, for five
+/// seconds at most.
+///
+/// Once it listens, it prints one line to standard output: `shop: http://127.0.0.1:3000/ (sessions in memory)`.
+///
+/// # Errors
+///
+/// [`ServeError`]: the store cannot be opened, or the address cannot be listened on.
+pub async fn serve(options: &Options) -> Result<(), ServeError> {
+    // Before the address is printed: whoever reads it may stop us at once.
+    let stop = stop_signal().map_err(ServeError::Signals)?;
+    let opened = stores::open(&options.store).await?;
+    let shop = shop(Arc::clone(&opened.store), options.https_proxy)?;
+    let listen = |source| ServeError::Listen {
+        address: options.listen,
+        source,
+    };
+    let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+
+    // Not `println!`, which panics when nobody reads.
+    let line = format!("shop: http://{address}/ (sessions {})\n", opened.place);
+    if let Err(error) = io::stdout().write_all(line.as_bytes()) {
+        debug!(%error, "nobody reads standard output");
+    }
+    let sweeper = tokio::spawn(sweep(opened.store));
+
+    let (stopping, stopped) = oneshot::channel();
+    let server = axum::serve(listener, shop).with_graceful_shutdown(async move {
+        stop.await;
+        info!("stopping: requests in flight have {LAST_REQUESTS:?}");
+        // If nobody waits, the server has ended already.
+        let _ = stopping.send(());
+    });
+    let ended = select! {
+        ended = server.into_future() => ended.map_err(listen),
+        () = too_long(stopped) => {
+            warn!("some connections were still busy after {LAST_REQUESTS:?}; they are cut");
+            Ok(())
+        }
+    };
+    sweeper.abort();
+    info!("stopped");
+    ended
+}
+
+/// Ends when the last requests have had their time.
+async fn too_long(stopped: oneshot::Receiver<()>) {
+    match stopped.await {
+        Ok(()) => time::sleep(LAST_REQUESTS).await,
+        Err(_) => pending().await,
+    }
+}
+
+/// Removes expired sessions now and then, for ever, if the store wants that from its users.
+async fn sweep(store: Arc<dyn SessionStore>) {
+    let Some(sweep) = store.sweep() else { return };
+    loop {
+        time::sleep(SWEEP_EVERY).await;
+        match sweep.remove_expired(SWEEP_AT_MOST).await {
+            Ok(removed) => debug!(removed, "expired sessions swept"),
+            Err(error) => warn!(%error, "expired sessions could not be swept; trying again later"),
+        }
+    }
+}
+
+/// Starts to listen for the signals that ask the process to stop; the future ends with the first.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    use signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Starts to listen for Ctrl-C; the future ends with the first.
+#[cfg(not(unix))]
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    Ok(async {
+        if signal::ctrl_c().await.is_err() {
+            pending::<()>().await;
+        }
+    })
+}
+
+/// The shop cannot be served.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// No such store.
+    Store(StoreUrlError),
+    /// The site cannot be set up.
+    Setup(SetupError),
+    /// The address cannot be listened on.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system does not let us wait for signals.
+    Signals(io::Error),
+}
+
+impl From<StoreUrlError> for ServeError {
+    fn from(error: StoreUrlError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<SetupError> for ServeError {
+    fn from(error: SetupError) -> Self {
+        Self::Setup(error)
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Setup(error) => error.fmt(f),
+            Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "port {} of {} is taken: choose another, as in --listen {}, or any free one with --listen {}",
+                address.port(),
+                address.ip(),
+                SocketAddr::new(address.ip(), address.port().checked_add(1).unwrap_or(3000)),
+                SocketAddr::new(address.ip(), 0),
+            ),
+            Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Signals(source) => write!(f, "cannot wait for signals: {source}"),
+        }
+    }
+}
+
+impl error::Error for ServeError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Setup(error) => Some(error),
+            Self::Listen { source, .. } | Self::Signals(source) => Some(source),
+        }
+    }
+}

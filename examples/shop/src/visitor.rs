@@ -1,0 +1,42 @@
+//! What every page knows of whom it is for.
+
+use session_core::{Session, SessionError};
+
+use crate::{cart::Cart, catalogue::Currency, preferences::Theme, users::User};
+
+/// The names of the attributes.
+pub(crate) mod attribute {
+    pub(crate) const CART: &str = "cart";
+    pub(crate) const CURRENCY: &str = "currency";
+    pub(crate) const NOTE: &str = "note";
+    pub(crate) const ORDERS: &str = "orders";
+    pub(crate) const THEME: &str = "theme";
+}
+
+/// The visitor, as the session tells. One round trip to the store, however much is asked.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    pub(crate) user: Option<&'static User>,
+    pub(crate) cart: Cart,
+    pub(crate) currency: Currency,
+    pub(crate) theme: Theme,
+    pub(crate) note: String,
+}
+
+impl Visitor {
+    /// Whose session this is.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`] if the session cannot be read: never a visitor without a session instead.
+    pub(crate) async fn of(session: &Session) -> Result<Self, SessionError> {
+        let subject = session.subject().await?;
+        Ok(Self {
+            user: subject.as_ref().and_then(User::of),
+            cart: session.get(attribute::CART).await?.unwrap_or_default(),
+            currency: session.get(attribute::CURRENCY).await?.unwrap_or_default(),
+            theme: session.get(attribute::THEME).await?.unwrap_or_default(),
+            note: session.get(attribute::NOTE).await?.unwrap_or_default(),
+        })
+    }
+}

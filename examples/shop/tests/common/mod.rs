@@ -1,0 +1,130 @@
+//! The shop as a process, as an operator runs it.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// Longer than anything here takes; ends a test that would hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running shop on a free port, with its log at `trace`. Killed when dropped.
+pub(crate) struct Shop {
+    child: Child,
+    /// `http://127.0.0.1:PORT`
+    pub(crate) url: String,
+    log: Option<JoinHandle<String>>,
+    secrets: Mutex<Vec<String>>,
+}
+
+impl Shop {
+    /// Starts a shop and waits until it says that it listens.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        let mut child = command()
+            .args(["--listen", "127.0.0.1:0", "--log", "trace"])
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = read(child.stderr.take().unwrap());
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let url = line
+            .strip_prefix("shop: ")
+            .and_then(|rest| rest.strip_suffix("/ (sessions in memory)\n"))
+            .unwrap_or_else(|| panic!("the shop did not start: {line:?}"))
+            .to_owned();
+        Self {
+            child,
+            url,
+            log: Some(log),
+            secrets: Mutex::default(),
+        }
+    }
+
+    /// The part of the address after `http://`.
+    pub(crate) fn authority(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
+    }
+
+    /// Remembers an id, which no page and no line of the log may show.
+    pub(crate) fn secret(&self, id: &str) {
+        assert_eq!(id.len(), 43, "an id: {id:?}");
+        self.secrets().push(id.to_owned());
+    }
+
+    /// Fails if an id is in a text that others may read.
+    pub(crate) fn assert_tells_no_id(&self, text: &str) {
+        for id in self.secrets().iter() {
+            assert!(!text.contains(id.as_str()), "an id is in: {text}");
+        }
+    }
+
+    /// Asks the shop to stop, as a service manager does.
+    pub(crate) fn terminate(&self) {
+        // The shell's own `kill`: no other program is needed.
+        let kill = format!("kill -TERM {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits until the process has ended; its status and its log, in which no id may be.
+    pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the shop does not stop");
+            thread::sleep(Duration::from_millis(10));
+        };
+        let log = self.log.take().unwrap().join().unwrap();
+        assert!(!log.contains("panicked"), "{log}");
+        self.assert_tells_no_id(&log);
+        (status, log)
+    }
+
+    /// Stops the shop and checks that it ended well and what it logged.
+    pub(crate) fn stop(mut self) -> String {
+        self.terminate();
+        let (status, log) = self.ended();
+        assert!(status.success(), "{status}\n{log}");
+        assert!(log.contains("answered"), "the log was read: {log}");
+        log
+    }
+
+    fn secrets(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        // Fails if it has ended already, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The shop's program, without anything from this process's environment that it reads.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shop"));
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// Reads a pipe to its end, so that the writer never waits.
+fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
