@@ -4,12 +4,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 
-use crate::{CodecErrorKind, Codecs, ErrorKind, JsonCodec, Record, SessionKey, Timestamp, head};
+use crate::{
+    ClientAction, Clock, CodecErrorKind, Codecs, ErrorKind, JsonCodec, MemoryStore, Record, SessionError,
+    SessionId, SessionKey, SessionStore, Sessions, Timestamp, head,
+};
 
 /// Any bytes are opened as a stored value of a key, or refused; what is opened, seals to the same bytes.
 ///
@@ -34,6 +41,99 @@ pub fn head(bytes: &[u8]) {
             matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NewerFormat),
             "refused by {error}"
         ),
+    }
+}
+
+/// Any bytes are read as a session's record, or refused as unreadable and left as they are; a session that was read
+/// can be changed and is read again with everything that it had. Whether it came so far.
+///
+/// # Panics
+///
+/// If that does not hold, or without randomness.
+pub fn envelope(bytes: &[u8]) -> bool {
+    ready(async {
+        let store: Arc<dyn SessionStore> = Arc::new(MemoryStore::new());
+        let sessions = Sessions::builder(store.clone()).clock(Arc::new(Still)).build();
+        let (Ok(sessions), Ok(id)) = (sessions, SessionId::random()) else {
+            panic!("no sessions, or no randomness")
+        };
+        let key = id.key(sessions.namespace());
+        let record = Record::new(bytes.to_vec());
+        if let Err(error) = store.create(&key, &record, Duration::from_secs(3_600)).await {
+            assert!(matches!(error.kind(), ErrorKind::TooLarge { .. }), "{error}");
+            return false;
+        }
+
+        let session = sessions.open(Some(id.clone()));
+        match session.info().await {
+            Ok(Some(_)) => {}
+            // A retired id whose grace is over, or a session whose time is.
+            Ok(None) => return false,
+            Err(SessionError::Store(error)) => {
+                assert!(
+                    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NewerFormat),
+                    "{error}"
+                );
+                let stored = store.load(&key).await.ok().flatten();
+                assert_eq!(
+                    stored.map(|stored| stored.record),
+                    Some(record),
+                    "it was not left alone"
+                );
+                return false;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        let Ok(names) = session.names().await else {
+            panic!("read once and not again")
+        };
+        for name in &names {
+            match session.get::<Tree>(name).await {
+                Ok(Some(_)) | Err(SessionError::Decode { .. }) => {}
+                other => panic!("an attribute that is there: {other:?}"),
+            }
+        }
+
+        let changed = session.insert("fuzz", &7_u8).await;
+        let client = match changed.and(session.commit().await) {
+            Ok(committed) => committed.client,
+            Err(SessionError::TooLarge { .. }) => return false,
+            Err(error) => panic!("{error}"),
+        };
+        let id = match client {
+            ClientAction::Store { id, .. } => id,
+            _ => id,
+        };
+        let session = sessions.open(Some(id));
+        assert_eq!(session.get::<u8>("fuzz").await.ok(), Some(Some(7)));
+        let mut expected = names;
+        expected.push("fuzz".into());
+        expected.sort();
+        expected.dedup();
+        assert_eq!(session.names().await.ok(), Some(expected));
+        true
+    })
+}
+
+/// Runs what never waits: the memory store answers at once.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits for something"),
+    }
+}
+
+/// A clock that stands still, in 2027.
+#[derive(Debug)]
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(1)
     }
 }
 
@@ -68,7 +168,7 @@ pub fn codecs(bytes: &[u8]) {
 fn round_trip<T: Serialize + DeserializeOwned + fmt::Debug>(tag: u8, bytes: &[u8]) {
     let codecs = match tag {
         1 => Codecs::default(),
-        _ => Codecs::new(std::sync::Arc::new(JsonCodec)),
+        _ => Codecs::new(Arc::new(JsonCodec)),
     };
     let Ok(value) = codecs.decode::<T>(tag, bytes) else {
         return;
@@ -183,7 +283,7 @@ impl<'de> Deserialize<'de> for Blob {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::OnceLock;
 
     use proptest::{
         collection::{btree_map, vec},
@@ -268,10 +368,55 @@ mod tests {
         }
 
         #[test]
+        fn spoilt_sessions_are_read_or_refused(at: prop::sample::Index, with: u8, cut: prop::sample::Index) {
+            let mut bytes = session().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+            envelope(&bytes);
+            envelope(&session()[..cut.index(session().len())]);
+        }
+
+        #[test]
+        fn any_bytes_are_read_as_a_session_or_refused(mut bytes in vec(any::<u8>(), 0..300), kind in 0_u8..3) {
+            bytes.splice(..0, [1, kind]);
+            envelope(&bytes);
+        }
+
+        #[test]
         fn any_bytes_are_opened_or_refused(bytes in vec(any::<u8>(), 0..300)) {
             head(&bytes);
         }
     }
 
     use super::codecs as codecs_body;
+
+    #[test]
+    fn a_whole_session_is_read() {
+        assert!(envelope(session()));
+    }
+
+    /// The record of a session with an attribute of each codec.
+    fn session() -> &'static [u8] {
+        static SESSION: OnceLock<Vec<u8>> = OnceLock::new();
+        SESSION.get_or_init(|| {
+            ready(async {
+                let store: Arc<dyn SessionStore> = Arc::new(MemoryStore::new());
+                let builder = || Sessions::builder(store.clone()).clock(Arc::new(Still));
+                let sessions = builder().build().unwrap();
+                let session = sessions.open(None);
+                session
+                    .insert("tree", &Tree::Text("bincode".into()))
+                    .await
+                    .unwrap();
+                let ClientAction::Store { id, .. } = session.commit().await.unwrap().client else {
+                    panic!("a new session has a new id")
+                };
+                let session = builder().codec(JsonCodec).build().unwrap().open(Some(id.clone()));
+                session.insert("other", &Tree::Maybe(None)).await.unwrap();
+                let _ = session.commit().await.unwrap();
+                let stored = store.load(&id.key(sessions.namespace())).await.unwrap().unwrap();
+                stored.record.data.to_vec()
+            })
+        })
+    }
 }

@@ -10,7 +10,12 @@ mod store;
 
 #[cfg(feature = "session")]
 pub mod codec;
-#[cfg(all(any(test, feature = "fuzzing"), feature = "bincode", feature = "json"))]
+#[cfg(all(
+    any(test, feature = "fuzzing"),
+    feature = "bincode",
+    feature = "json",
+    feature = "memory"
+))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(feature = "memory")]
