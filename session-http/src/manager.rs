@@ -115,7 +115,7 @@ impl SessionManager {
     /// answer with [`SessionManager::error_response`].
     pub async fn commit(&self, visit: &Visit) -> Result<ResponseHeaders, Error> {
         let mut headers = ResponseHeaders {
-            name: self.shared.cookie.name().into(),
+            manager: self.clone(),
             set_cookie: None,
             used: visit.session.is_used(),
             upkeep: None,
@@ -233,7 +233,7 @@ impl Visit {
 #[derive(Debug)]
 #[must_use = "the client learns its id from these headers"]
 pub struct ResponseHeaders {
-    name: Box<str>,
+    manager: SessionManager,
     set_cookie: Option<HeaderValue>,
     used: bool,
     upkeep: Option<Upkeep>,
@@ -247,7 +247,7 @@ impl ResponseHeaders {
     /// - `Vary: Cookie` and `Cache-Control: no-store`, when the session was used. A `Cache-Control` of the application's
     ///   own stands if it holds `no-store`, or `private` on a response that sets no session cookie.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        drop_set_cookie(headers, &self.name);
+        drop_set_cookie(headers, self.manager.cookie().name());
         if let Some(set_cookie) = &self.set_cookie {
             headers.append(SET_COOKIE, set_cookie.clone());
         }
