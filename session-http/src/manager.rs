@@ -84,13 +84,11 @@ impl SessionManager {
     /// A cookie that holds no session id, several that hold different ones, or a `Secure` one that came over plain HTTP
     /// is reported as an event and gives a new empty session. So does an id that is not in the store: the id that a
     /// client presents is never adopted. A store that is down gives no empty session but an error at first use.
-    #[must_use]
     pub fn open(&self, request: &Parts) -> Visit {
         self.open_with(&request.uri, &request.headers)
     }
 
     /// [`SessionManager::open`] for frameworks that keep the parts of a request elsewhere.
-    #[must_use]
     pub fn open_with(&self, target: &Uri, headers: &HeaderMap) -> Visit {
         let cookie = &self.shared.cookie;
         let over_http =
@@ -212,7 +210,7 @@ impl fmt::Debug for SessionManagerBuilder {
 
 /// One request's session, with what its response must know of the request.
 #[derive(Debug, Clone)]
-#[must_use]
+#[must_use = "what it changed is lost unless it is committed"]
 pub struct Visit {
     session: Session,
     /// Whether the client sent a cookie of our name: only then is there one to remove.

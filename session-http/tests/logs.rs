@@ -1,5 +1,8 @@
 //! No id in any log line. Alone in its process: the subscriber is for all threads.
 
+// All of this is tests, helpers included.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     io,
     sync::{Arc, Mutex},

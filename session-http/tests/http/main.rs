@@ -1,5 +1,8 @@
 //! Whole requests through axum, tower and the manager, over a memory store that is watched.
 
+// All of this is tests, helpers included.
+#![allow(clippy::unwrap_used)]
+
 mod budget;
 mod cookies;
 mod failures;
