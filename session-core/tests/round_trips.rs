@@ -1,4 +1,5 @@
 //! The round trips that a request costs, counted at the store.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     sync::{

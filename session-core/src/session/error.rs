@@ -51,6 +51,18 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// The session would have `size` bytes; `attributes` are its attributes' names and bytes.
+    pub(super) fn too_large<'a>(
+        size: usize,
+        limit: usize,
+        attributes: impl Iterator<Item = (&'a str, usize)>,
+    ) -> Self {
+        let mut largest: Vec<_> = attributes.map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+        largest.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        largest.truncate(3);
+        Self::TooLarge { size, limit, largest }
+    }
+
     /// Whether the same request may succeed a little later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

@@ -362,13 +362,12 @@ impl Session {
             return Ok(());
         }
         let others = attributes.iter().filter(|(other, _)| *other != name);
-        let mut largest: Vec<_> = others
-            .map(|(name, attribute)| (name.clone(), attribute.bytes.len()))
-            .chain([(name.to_owned(), attribute.bytes.len())])
-            .collect();
-        largest.sort_by(|one, other| other.1.cmp(&one.1));
-        largest.truncate(3);
-        Err(SessionError::TooLarge { size, limit, largest })
+        let others = others.map(|(name, attribute)| (name.as_str(), attribute.bytes.len()));
+        Err(SessionError::too_large(
+            size,
+            limit,
+            others.chain([(name, attribute.bytes.len())]),
+        ))
     }
 }
 

@@ -215,30 +215,42 @@ impl Clock for StillClock {
 /// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
-    /// A request that is due for a new id.
+    /// A request that reads, and is due for a new id.
     Renew,
-    /// A log-in again, or another change of privilege: a new id without grace.
+    /// A request that adds one, and is due for a new id.
+    RenewAdd,
+    /// A log-in again, or another change of privilege, that adds one: a new id without grace.
     Elevate,
     /// Adds one to a counter.
     Add,
     LogOut,
 }
-use Request::{Add, Elevate, LogOut, Renew};
+use Request::{Add, Elevate, LogOut, Renew, RenewAdd};
 
 type Outcome = std::result::Result<ClientAction, SessionError>;
 type Running = Pin<Box<dyn Future<Output = Outcome>>>;
 
+async fn add(session: &Session) -> std::result::Result<(), SessionError> {
+    session
+        .update("count", |count: Option<u32>| count.unwrap_or(0) + 1)
+        .await
+        .map(drop)
+}
+
 impl Request {
+    fn adds(self) -> bool {
+        matches!(self, Add | RenewAdd | Elevate)
+    }
+
     fn start(self, session: Session) -> Running {
         Box::pin(async move {
             match self {
                 Renew => drop(session.subject().await?),
-                Elevate => session.renew().await?,
-                Add => drop(
-                    session
-                        .update("count", |count: Option<u32>| count.unwrap_or(0) + 1)
-                        .await?,
-                ),
+                Elevate => {
+                    add(&session).await?;
+                    session.renew().await?;
+                }
+                Add | RenewAdd => add(&session).await?,
                 LogOut => session.log_out().await?,
             }
             Ok(session.commit().await?.client)
@@ -343,7 +355,7 @@ impl Explorer {
         stage.stepping.store(true, Ordering::Relaxed);
 
         let open = |request: &Request| match request {
-            Renew => due.open(Some(first.clone())),
+            Renew | RenewAdd => due.open(Some(first.clone())),
             _ => quiet.open(Some(first.clone())),
         };
         let mut running: Vec<Option<Running>> = self
@@ -458,12 +470,12 @@ impl Explorer {
                     if let ClientAction::Store { id, .. } = client {
                         released.push(id.clone());
                     }
-                    added += u32::from(*request == Add);
+                    added += u32::from(request.adds());
                     logged_out |= *request == LogOut;
                 }
                 Err(SessionError::Gone) if may_be_gone && *request != LogOut => {}
                 Err(SessionError::Store(error)) if error.is_retryable() && self.faults > 0 => {
-                    perhaps += u32::from(*request == Add);
+                    perhaps += u32::from(request.adds());
                     // A log-in whose outcome nobody could find out is done again: its new id was never handed out.
                     may_be_lost |= matches!(request, LogOut | Elevate);
                 }
@@ -583,12 +595,13 @@ fn renewal_update_and_log_out_in_all_orders() {
 #[test]
 fn renewal_renewal_update_and_log_out_together() {
     holds(&[Renew, Renew, Add, LogOut], 0, Orders::Distinct);
+    holds(&[RenewAdd, RenewAdd, Add, LogOut], 0, Orders::Distinct);
     holds(&[Elevate, Renew, Add, LogOut], 0, Orders::Distinct);
 }
 
 #[test]
 fn one_request_with_three_faults() {
-    for request in [Renew, Elevate, Add, LogOut] {
+    for request in [Renew, RenewAdd, Elevate, Add, LogOut] {
         holds(&[request], 3, Orders::All);
     }
 }
@@ -596,11 +609,11 @@ fn one_request_with_three_faults() {
 #[test]
 fn two_requests_with_two_faults() {
     for pair in [
-        [Renew, Add],
-        [Renew, LogOut],
+        [RenewAdd, Add],
+        [RenewAdd, LogOut],
         [Add, Add],
         [Add, LogOut],
-        [Renew, Renew],
+        [RenewAdd, RenewAdd],
     ] {
         holds(&pair, 2, Orders::Distinct);
     }
@@ -611,7 +624,7 @@ fn a_privilege_change_with_a_fault() {
     for pair in [
         [Elevate, Add],
         [Elevate, LogOut],
-        [Elevate, Renew],
+        [Elevate, RenewAdd],
         [Elevate, Elevate],
     ] {
         holds(&pair, 1, Orders::Distinct);
@@ -621,9 +634,9 @@ fn a_privilege_change_with_a_fault() {
 #[test]
 fn three_requests_with_a_fault() {
     for three in [
-        [Renew, Add, LogOut],
-        [Renew, Renew, Add],
-        [Renew, Renew, LogOut],
+        [RenewAdd, Add, LogOut],
+        [RenewAdd, Renew, Add],
+        [RenewAdd, RenewAdd, LogOut],
         [Add, Add, LogOut],
     ] {
         holds(&three, 1, Orders::Distinct);

@@ -149,6 +149,14 @@ impl Inner {
                 }
                 Ok(None)
             }
+            Phase::Stored(_) if state.renewal == Some(Cause::Periodic) && state.changes.is_empty() => {
+                // Only the time had come: a request that wrote nothing does not fail because of that.
+                if let Err(error) = self.renew(state).await {
+                    tracing::warn!(target: "session", %error, "the id was not renewed");
+                    state.renewal = None;
+                }
+                Ok(None)
+            }
             Phase::Stored(_) if state.renewal.is_some() => self.renew(state).await.map(|()| None),
             Phase::Stored(_) if !state.changes.is_empty() => self.write(state).await.map(|()| None),
             Phase::Stored(loaded) => Ok(self.due(loaded)),
@@ -160,14 +168,9 @@ impl Inner {
         let data = super::envelope::encode_live(live);
         let (size, limit) = (data.len(), self.store.profile().limits.max_record);
         if size > limit {
-            let mut largest: Vec<_> = live
-                .attributes
-                .iter()
-                .map(|(name, attribute)| (name.clone(), attribute.bytes.len()))
-                .collect();
-            largest.sort_by(|one, other| other.1.cmp(&one.1));
-            largest.truncate(3);
-            return Err(SessionError::TooLarge { size, limit, largest });
+            let attributes = live.attributes.iter();
+            let attributes = attributes.map(|(name, attribute)| (name.as_str(), attribute.bytes.len()));
+            return Err(SessionError::too_large(size, limit, attributes));
         }
         Ok(Record::new(data)
             .with_subject(subject.clone())

@@ -32,7 +32,7 @@ struct Fresh {
 enum Step {
     Done,
     /// Somebody else wrote the old key, or retired it to another: this is what the store holds now.
-    Rebased(Loaded),
+    Rebased(Box<Loaded>),
     /// The session has been ended, or its old id no longer reaches it.
     Gone,
     /// The request was lost on its way: the same again.
@@ -107,7 +107,7 @@ impl Inner {
                 }
                 Ok(Step::Rebased(newer)) => {
                     let renewed_by_another = newer.key != old.key;
-                    state.phase = Phase::Stored(Box::new(newer));
+                    state.phase = Phase::Stored(newer);
                     if renewed_by_another && cause == Cause::Periodic {
                         // The other's response carries the new id; this one carries none.
                         self.discard(&current).await;
@@ -255,7 +255,9 @@ impl Inner {
         let presented = old.presented && chain.links.is_empty();
         match chain.end {
             Some((_, found)) if found.version == old.version => Ok(Step::Again),
-            Some((key, found)) if open => Ok(Step::Rebased(Self::loaded(key, presented, path, found))),
+            Some((key, found)) if open => {
+                Ok(Step::Rebased(Box::new(Self::loaded(key, presented, path, found))))
+            }
             _ => Ok(Step::Gone),
         }
     }

@@ -13,7 +13,7 @@ use crate::{
 impl Inner {
     /// Stores a new session under a new id.
     pub(super) async fn create(&self, state: &mut State) -> Result<(), SessionError> {
-        if state.overtaken && state.renewal.is_none() {
+        if state.overtaken && state.view.subject.is_none() {
             return Err(SessionError::Gone);
         }
         let mut live = state.view.live.clone();
