@@ -127,7 +127,7 @@ async fn concurrent_sweepers_do_not_collide(cx: Cx) -> Verdict {
 /// While sweepers run all the time, a session whose `touch` or `update` succeeded just before its end lives on, and
 /// so does one that is created anew on a key whose last session has just ended.
 async fn session_touched_during_a_sweep_survives(cx: Cx) -> Verdict {
-    const SESSIONS: usize = 60;
+    const SESSIONS: usize = 120;
     const SWEEPERS: usize = 2;
     cx.store().sweep().ok_or(Stop::Unsupported)?;
     let (nodes, done) = (cx.nodes(2).await?, Arc::new(AtomicBool::new(false)));
@@ -174,13 +174,15 @@ async fn near_the_end(
     store: &Arc<dyn SessionStore>,
     caller: usize,
 ) -> Result<Option<(&'static str, SessionKey)>, Stop> {
-    let (key, record, ttl) = (cx.key(), Record::new("data"), cx.short());
+    let (key, record) = (cx.key(), Record::new("data"));
+    // One after the other, so that each meets a sweep at another of its steps.
+    let ttl = cx.short() + Duration::from_millis(5 * caller as u64);
     let begun = Instant::now();
     let version = store.create(&key, &record, ttl).await?;
-    // From 30 ms before the end to 30 ms after it.
-    let moment = begun + ttl + Duration::from_millis(caller as u64) - Duration::from_millis(30);
+    // From 5 ms before the end to 7 ms after it.
+    let moment = begun + ttl + Duration::from_micros(500 * (caller as u64 % 24)) - Duration::from_millis(5);
     tokio::time::sleep_until(moment.into()).await;
-    let answer = match caller % 3 {
+    let answer = match caller % 4 {
         0 => ("touched", store.touch(&key, Cx::LONG).await),
         1 => (
             "updated",

@@ -1,27 +1,227 @@
-//! The mutants, and who must kill them. A new one is a line here and its fault in `Fault`.
+//! The mutants, and who must kill them. A new one is a line here, and its fault a few lines in `naive.rs`.
 
-use crate::naive::Fault;
+/// What is wrong with each mutant, and the guarantees that name its fault: each must be broken by it.
+macro_rules! mutants {
+    ($($(#[doc = $what:literal])+ $fault:ident => $($killer:ident),+;)+) => {
+        /// What may be wrong with a store.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Fault {
+            $($(#[doc = $what])+ $fault,)+
+        }
+
+        pub(crate) const MUTANTS: &[Mutant] = &[
+            $(Mutant { fault: Fault::$fault, killed_by: &[$(stringify!($killer)),+] },)+
+        ];
+    };
+}
 
 /// A broken store.
 pub(crate) struct Mutant {
-    /// What is wrong with it.
     pub(crate) fault: Fault,
-    /// The guarantees that name the fault: each must be broken by it.
     pub(crate) killed_by: &'static [&'static str],
 }
 
-const fn mutant(fault: Fault, killed_by: &'static [&'static str]) -> Mutant {
-    Mutant { fault, killed_by }
-}
-
-pub(crate) const MUTANTS: &[Mutant] = &[
+mutants! {
     // round trip
-    mutant(Fault::NotAfterDropped, &["created_session_is_loaded_whole"]),
-    mutant(Fault::EmptyIsAbsent, &["empty_data_is_kept"]),
-    mutant(Fault::NulEndsData, &["binary_data_is_kept"]),
-    mutant(Fault::AbsentIsAnError, &["absent_session_is_none_not_an_error"]),
-    mutant(
-        Fault::DeletingAbsentIsAnError,
-        &["deleting_an_absent_session_is_false_not_an_error"],
-    ),
-];
+    /// The absolute end is not stored.
+    NotAfterDropped => created_session_is_loaded_whole;
+    /// An empty value counts as none.
+    EmptyIsAbsent => empty_data_is_kept;
+    /// Data ends at its first NUL, as in a C string.
+    DataEndsAtNul => binary_data_is_kept;
+    /// Data goes through a text column.
+    DataIsText => binary_data_is_kept;
+    /// Subjects are folded to lower case.
+    SubjectFolded => unicode_subject_is_kept;
+    /// Subjects end at their first NUL.
+    SubjectEndsAtNul => unicode_subject_is_kept;
+    /// The subject is for the index alone.
+    SubjectDropped => subject_is_kept_by_every_store;
+    /// An update without subject keeps the old one.
+    UpdateKeepsSubject => subject_is_kept_by_every_store;
+    /// A miss is an error.
+    AbsentIsAnError => absent_session_is_none_not_an_error;
+    /// Deleting nothing is an error.
+    DeletingAbsentIsAnError => deleting_an_absent_session_is_false_not_an_error;
+    /// A pool gives the reply of one call to another.
+    RepliesSwapped => parallel_loads_return_their_own_data;
+
+    // answers
+    /// An update of nothing is a conflict.
+    UpdateOfAbsentIsConflict => every_call_in_every_state_answers_as_the_table_says;
+    /// An expired row that is deleted counts as a session.
+    DeletingExpiredIsTrue => every_call_in_every_state_answers_as_the_table_says;
+    /// An update of a longer value in place leaves its tail.
+    ShorterDataKeepsTail => random_calls_agree_with_the_memory_store;
+    /// The index works and is not declared.
+    SubjectsUndeclared => capabilities_are_declared_exactly_when_they_exist, subject_lists_its_live_sessions;
+    /// The index is declared and there is none.
+    SubjectsMissing => capabilities_are_declared_exactly_when_they_exist, session_that_changes_subject_moves;
+    /// The sweep works and is not declared.
+    SweepUndeclared => capabilities_are_declared_exactly_when_they_exist, sweep_is_bounded;
+    /// The sweep is declared and there is none.
+    SweepMissing => capabilities_are_declared_exactly_when_they_exist, sweep_removes_expired_and_only_expired;
+    /// Errors carry another backend's name.
+    ErrorsNameAnother => every_error_names_its_backend;
+
+    // identity
+    /// `SET` without `NX`.
+    CreateOverwrites => create_on_a_live_key_is_refused_and_changes_nothing;
+    /// `ON CONFLICT DO NOTHING`, and nobody looks whether a row was written.
+    CreateReportsSuccess => create_on_a_live_key_is_refused_and_changes_nothing;
+    /// A refused create sets the life of what is there.
+    RefusedCreateExtends => create_on_a_live_key_is_refused_and_changes_nothing;
+    /// A row that waits for the sweeper stands in the way.
+    ExpiredBlocksCreate => create_on_an_expired_key_succeeds;
+    /// Look, then write.
+    CreateChecksThenSets => concurrent_creates_have_one_winner;
+    /// Look, then write, under a lock of this process.
+    CreateLocksItsNodeOnly => concurrent_creates_have_one_winner;
+    /// The prefix is forgotten.
+    NamespaceIgnored => namespaces_do_not_see_each_other;
+
+    // expiry
+    /// A row that waits for the sweeper is loaded.
+    ExpiredIsLoaded => expired_session_is_not_loaded;
+    /// A row that waits for the sweeper is updated.
+    ExpiredIsUpdated => expired_session_is_not_updated;
+    /// A row that waits for the sweeper is touched.
+    ExpiredIsTouched => expired_session_is_not_touched;
+    /// A row that waits for the sweeper is listed.
+    ExpiredIsListed => expired_session_is_not_listed;
+    /// A ttl is cut to whole seconds.
+    TtlRoundedDown => session_lives_its_whole_ttl;
+    /// A ttl is rounded up to ten seconds, and the profile says a millisecond.
+    TtlRoundedUp => session_ends_within_the_declared_granularity;
+    /// `GETEX` on every load.
+    LoadExtends => load_does_not_extend_life;
+    /// `remaining` is the ttl of the last write.
+    RemainingIsTtl => load_tells_the_remaining_life;
+    /// `PEXPIRE … GT`.
+    TouchOnlyExtends => touch_sets_the_remaining_life;
+    /// A touch that does nothing.
+    TouchDoesNothing => touch_sets_the_remaining_life;
+    /// `SET … KEEPTTL`.
+    UpdateKeepsOldEnd => update_sets_a_new_ttl;
+    /// A touch is a write.
+    TouchChangesVersion => touch_changes_neither_data_nor_version;
+    /// A touch of nothing leaves an empty item.
+    TouchCreatesGhost => touch_of_an_absent_session_creates_nothing;
+    /// `SET` without `PX`.
+    UpdateDropsEnd => update_never_leaves_a_session_without_an_end;
+    /// Less than a millisecond is zero, and zero is for ever.
+    TinyTtlIsForever => ttl_below_the_shortest_lives_the_shortest;
+    /// More than thirty days is a date (memcached).
+    LongTtlIsADate => thirty_one_day_ttl_is_a_length_not_a_date;
+    /// Tenths of a second in 32 bits.
+    TtlIn32BitsOfTenths => ten_year_ttl_is_kept_or_refused;
+    /// The end in 32 bits of seconds.
+    EndIn32Bits => ttl_past_2038_is_kept_or_refused;
+    /// Zero means no end.
+    ZeroTtlIsForever => zero_ttl_is_refused;
+    /// Zero means at once.
+    ZeroTtlEndsAtOnce => zero_ttl_is_refused;
+
+    // concurrency
+    /// The version that is returned is not the one that was written.
+    VersionReturnedIsAnother => update_with_the_current_version_is_written;
+    /// The version is not looked at.
+    VersionIgnored => update_with_an_old_version_is_a_conflict_and_changes_nothing;
+    /// The conflict is told after the write.
+    ConflictStillWrites => update_with_an_old_version_is_a_conflict_and_changes_nothing;
+    /// A version of zeros is no condition.
+    ZeroVersionMatchesAll => update_with_an_old_version_is_a_conflict_and_changes_nothing;
+    /// The version is a digest of the data.
+    VersionIsADigest => every_write_has_a_new_version;
+    /// The version counts the writes of a record.
+    VersionIsACounter => every_write_has_a_new_version;
+    /// `INSERT … ON CONFLICT UPDATE`.
+    UpdateUpserts => update_after_delete_is_not_found_and_creates_nothing;
+    /// The version is not looked at.
+    DeleteIgnoresExpected => delete_of_an_old_version_is_a_conflict_and_changes_nothing;
+    /// Look, then write.
+    UpdateChecksThenSets => delete_wins_every_race_with_update, concurrent_updates_of_one_version_have_one_winner,
+        counter_is_exact_under_contention;
+    /// Look, then write, under a lock of this process.
+    UpdateLocksItsNodeOnly => concurrent_updates_of_one_version_have_one_winner;
+    /// Look, then delete.
+    DeleteChecksThenDeletes => one_of_many_deletes_finds_the_session;
+    /// A node remembers what it loaded for a while.
+    LoadsAreCached => history_is_linearizable;
+
+    // cancellation and failure
+    /// The reply to a dropped call stays on the connection for the next.
+    DroppedCallLeavesItsReply => cancelled_calls_leave_the_store_usable;
+    /// A dropped call takes its connection along.
+    DroppedCallLosesItsConnection => cancelled_calls_leave_the_store_usable;
+    /// A server that is down has no sessions.
+    UnreachableIsAbsent => unreachable_server_is_unavailable_within_the_deadline;
+    /// No deadline.
+    UnreachableHangs => unreachable_server_is_unavailable_within_the_deadline;
+    /// The client's error is unwrapped.
+    UnreachablePanics => unreachable_server_is_unavailable_within_the_deadline;
+    /// What cannot be read is not there.
+    ForeignIsAbsent => foreign_value_is_corrupt_not_a_panic_and_not_absent;
+    /// The decoder's error is unwrapped.
+    ForeignPanics => foreign_value_is_corrupt_not_a_panic_and_not_absent;
+    /// What cannot be read may be created over.
+    ForeignIsOverwritten => foreign_value_is_corrupt_not_a_panic_and_not_absent;
+    /// The lengths in the head are not compared.
+    CutValueIsAccepted => truncated_value_is_corrupt;
+    /// The key in the head is not compared.
+    KeyIsNotChecked => value_of_another_key_is_corrupt;
+    /// The version is compared where it stands, whatever the format.
+    NewerIsOverwritten => value_of_a_newer_version_is_left_alone;
+    /// A newer format is a corrupt one.
+    NewerIsCorrupt => value_of_a_newer_version_is_left_alone;
+    /// What cannot be read is removed by the load that finds it.
+    UnreadableIsRemoved => value_of_a_newer_version_is_left_alone, foreign_value_is_corrupt_not_a_panic_and_not_absent;
+    /// What cannot be read cannot be deleted.
+    UnreadableCannotBeDeleted => unreadable_value_is_deleted_when_asked;
+    /// A value that cannot be read fails all that travel with it.
+    UnreadableFailsItsBatch => one_unreadable_record_in_a_batch_fails_alone;
+
+    // limits
+    /// The last byte of the largest record has no room.
+    LargestIsCut => largest_declared_record_is_kept;
+    /// What is too large is cut.
+    TooLargeIsCut => one_byte_more_is_too_large_before_any_write_and_the_old_value_stays;
+    /// What is too large takes the old value with it (memcached).
+    TooLargeDestroys => one_byte_more_is_too_large_before_any_write_and_the_old_value_stays;
+    /// A ttl that is too long is cut.
+    LongerTtlIsCut => longest_declared_ttl_is_kept_and_a_longer_one_is_refused;
+    /// A record that is refused fails all that travel with it.
+    BadRecordFailsItsBatch => one_bad_record_in_a_batch_fails_alone;
+    /// Calls on one key that travel together have one answer.
+    OneKeyHasOneAnswer => one_key_twice_in_a_batch_answers_both_truly;
+
+    // subjects
+    /// The index holds a key twice.
+    ListedTwice => subject_lists_its_live_sessions;
+    /// Create alone writes the index.
+    UpdateDoesNotIndex => session_that_changes_subject_moves;
+    /// The list is not verified, and the old entry stays.
+    OldSubjectStaysListed => session_that_changes_subject_moves;
+    /// The index forgets a key at the end that it was written with.
+    IndexPrunedByFirstEnd => touched_session_stays_listed;
+    /// Only the first page of the list.
+    DeleteAllTakesAPage => delete_all_of_a_subject_ends_every_one;
+    /// The one is not spared.
+    ExceptIgnored => delete_all_of_a_subject_but_one_keeps_that_one;
+    /// One list, and no second look.
+    DeleteAllListsOnce => delete_all_catches_a_session_that_is_being_renewed;
+    /// A deletion that is refused takes the key out of the index.
+    RefusedDeleteUnlists => subject_list_equals_the_truth_after_random_calls;
+
+    // sweep
+    /// A sweep takes what will end within the minute.
+    SweepTakesLive => sweep_removes_expired_and_only_expired;
+    /// A sweep counts and removes nothing.
+    SweepCountsOnly => sweep_removes_expired_and_only_expired;
+    /// A sweep takes all that it finds.
+    SweepUnbounded => sweep_is_bounded;
+    /// A sweep counts what it found, not what it removed.
+    SweepersCountTwice => concurrent_sweepers_do_not_collide;
+    /// A sweep removes what it found a moment ago, without a second look.
+    SweepTrustsItsList => session_touched_during_a_sweep_survives;
+}

@@ -3,6 +3,7 @@
 //!
 //! A mutant is one line in `list.rs`, and its fault a few lines in `naive.rs`.
 
+mod down;
 mod list;
 mod naive;
 

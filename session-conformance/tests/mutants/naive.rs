@@ -1,10 +1,14 @@
 //! A store as simple as the contract allows, with a switch for each fault.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::DefaultHasher},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    hash::{Hash, Hasher},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use session_conformance::{Backend, BoxError, Hook, Raw, Server, async_trait};
@@ -12,23 +16,14 @@ use session_core::{
     Capability, Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subject,
     Subjects, Sweep, Version, head,
 };
+use tokio::sync::{Mutex as Queue, Semaphore};
 
-/// What may be wrong with a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The absolute end is not stored.
-    NotAfterDropped,
-    /// An empty value counts as none.
-    EmptyIsAbsent,
-    /// Data ends at the first NUL, as in a C string.
-    NulEndsData,
-    /// A miss is an error.
-    AbsentIsAnError,
-    /// Deleting nothing is an error.
-    DeletingAbsentIsAnError,
-}
+use crate::{down::Down, list::Fault};
 
-const NAME: &str = "naive";
+pub(crate) const NAME: &str = "naive";
+
+/// Longer than any run.
+const FOR_EVER: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// The backend: a server in memory, and the fault that its stores have.
 pub(crate) struct Naive {
@@ -67,15 +62,24 @@ impl Backend for Naive {
 
     async fn open(&self, namespace: &str) -> Result<Arc<dyn SessionStore>, BoxError> {
         let mut profile = StoreProfile::new(NAME);
-        profile.capabilities = vec![Capability::Subjects, Capability::Sweep];
+        profile.capabilities = match self.fault {
+            Some(Fault::SubjectsUndeclared) => vec![Capability::Sweep],
+            Some(Fault::SweepUndeclared) => vec![Capability::Subjects],
+            _ => vec![Capability::Subjects, Capability::Sweep],
+        };
         profile.limits.granularity = Duration::from_millis(1);
         // A hundred years: ends beyond 2038 are kept here.
         profile.limits.max_ttl = Duration::from_secs(36_525 * 24 * 60 * 60);
+        let namespace = match self.fault {
+            Some(Fault::NamespaceIgnored) => String::new(),
+            _ => namespace.to_owned(),
+        };
         Ok(Arc::new(NaiveStore {
             server: Arc::clone(&self.server),
-            namespace: namespace.to_owned(),
+            namespace,
             fault: self.fault,
             profile,
+            node: Node::default(),
         }))
     }
 
@@ -84,9 +88,7 @@ impl Backend for Naive {
     }
 
     async fn unreachable(&self) -> Option<Arc<dyn SessionStore>> {
-        Some(Arc::new(Down {
-            profile: StoreProfile::new(NAME),
-        }))
+        Some(Arc::new(Down::new(self.fault)))
     }
 
     async fn raw(&self, namespace: &str) -> Option<Arc<dyn Raw>> {
@@ -99,25 +101,59 @@ impl Backend for Naive {
 #[derive(Default)]
 struct Shared(Mutex<Rows>);
 
+impl Shared {
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Default)]
 struct Rows {
     rows: HashMap<(String, SessionKey), Row>,
-    index: HashMap<(String, Subject), BTreeSet<SessionKey>>,
+    /// Keys by subject, with the end that each had when it came.
+    index: HashMap<(String, Subject), BTreeMap<SessionKey, Instant>>,
 }
 
-/// A stored value and its end.
+/// A stored value and its life.
 #[derive(Clone)]
 struct Row {
     value: Vec<u8>,
+    ttl: Duration,
     ends: Instant,
 }
 
 /// A node's store.
-pub(crate) struct NaiveStore {
+struct NaiveStore {
     server: Arc<Shared>,
     namespace: String,
     fault: Option<Fault>,
     profile: StoreProfile,
+    node: Node,
+}
+
+/// What only some mutants have: locks, caches and connections of a node.
+struct Node {
+    lock: Queue<()>,
+    asked: Mutex<Option<SessionKey>>,
+    cache: Mutex<HashMap<SessionKey, (Instant, Option<Stored>)>>,
+    answered: Mutex<HashMap<SessionKey, (Instant, Version)>>,
+    wire: Queue<VecDeque<Result<Option<Stored>>>>,
+    connections: Semaphore,
+    bad_records: AtomicUsize,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            lock: Queue::default(),
+            asked: Mutex::default(),
+            cache: Mutex::default(),
+            answered: Mutex::default(),
+            wire: Queue::default(),
+            connections: Semaphore::new(4),
+            bad_records: AtomicUsize::new(0),
+        }
+    }
 }
 
 impl fmt::Debug for NaiveStore {
@@ -128,17 +164,27 @@ impl fmt::Debug for NaiveStore {
     }
 }
 
+/// A round trip, in which other callers have their turn.
+async fn round_trip() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl NaiveStore {
     fn has(&self, fault: Fault) -> bool {
         self.fault == Some(fault)
     }
 
     fn fail<T>(&self, kind: ErrorKind) -> Result<T> {
-        Err(Error::new(kind, NAME))
-    }
-
-    fn rows(&self) -> MutexGuard<'_, Rows> {
-        self.server.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let name = if self.has(Fault::ErrorsNameAnother) {
+            "other"
+        } else {
+            NAME
+        };
+        Err(Error::new(kind, name))
     }
 
     fn at(&self, key: &SessionKey) -> (String, SessionKey) {
@@ -149,42 +195,164 @@ impl NaiveStore {
         (self.namespace.clone(), subject.clone())
     }
 
-    /// The record as it is stored: here the faults of writing are.
-    fn to_store(&self, record: &Record) -> Record {
-        let mut record = record.clone();
-        if self.has(Fault::NotAfterDropped) {
-            record.not_after = None;
+    fn check_ttl(&self, ttl: Duration) -> Result<()> {
+        match self.fault {
+            Some(Fault::ZeroTtlIsForever | Fault::ZeroTtlEndsAtOnce) if ttl.is_zero() => Ok(()),
+            Some(Fault::LongerTtlIsCut) if !ttl.is_zero() => Ok(()),
+            _ => self.profile.check_ttl(ttl),
         }
-        if self.has(Fault::NulEndsData)
-            && let Some(end) = record.data.iter().position(|byte| *byte == 0)
-        {
-            record.data.truncate(end);
+    }
+
+    fn check(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<()> {
+        let (size, limit) = (record.data.len(), self.profile.limits.max_record);
+        if size > limit && !self.has(Fault::TooLargeIsCut) {
+            self.node.bad_records.fetch_add(1, Ordering::SeqCst);
+            if self.has(Fault::TooLargeDestroys) {
+                self.server.rows().rows.remove(&self.at(key));
+            }
+            return self.fail(ErrorKind::TooLarge { size, limit });
+        }
+        self.check_ttl(ttl)
+    }
+
+    /// Travels with others, if this is the mutant in which one fails them all.
+    async fn travel(&self, fault: Fault) -> Result<()> {
+        if self.has(fault) {
+            let before = self.node.bad_records.load(Ordering::SeqCst);
+            round_trip().await;
+            if self.node.bad_records.load(Ordering::SeqCst) != before {
+                return self.fail(ErrorKind::Unavailable);
+            }
+        }
+        Ok(())
+    }
+
+    /// The record as it is stored, in place of `old`.
+    fn to_store(&self, record: &Record, old: Option<&Record>) -> Record {
+        let mut record = record.clone();
+        let subject = record.subject.as_ref().map_or("", Subject::as_str);
+        match self.fault {
+            Some(Fault::NotAfterDropped) => record.not_after = None,
+            Some(Fault::DataEndsAtNul) => {
+                let end = record.data.iter().position(|byte| *byte == 0);
+                record.data.truncate(end.unwrap_or(record.data.len()));
+            }
+            Some(Fault::DataIsText) => {
+                record.data = String::from_utf8_lossy(&record.data).into_owned().into();
+            }
+            Some(Fault::SubjectFolded) => record.subject = Subject::new(subject.to_lowercase()).ok(),
+            Some(Fault::SubjectEndsAtNul) => {
+                record.subject = subject
+                    .split('\0')
+                    .next()
+                    .and_then(|text| Subject::new(text).ok());
+            }
+            Some(Fault::SubjectDropped) => record.subject = None,
+            Some(Fault::UpdateKeepsSubject) => {
+                record.subject = record.subject.or_else(|| old.and_then(|old| old.subject.clone()));
+            }
+            Some(Fault::ShorterDataKeepsTail) => {
+                let tail = old.and_then(|old| old.data.get(record.data.len()..));
+                record.data = [&*record.data, tail.unwrap_or_default()].concat().into();
+            }
+            Some(Fault::LargestIsCut) => record.data.truncate(self.profile.limits.max_record - 1),
+            Some(Fault::TooLargeIsCut) => record.data.truncate(self.profile.limits.max_record),
+            _ => {}
         }
         record
     }
 
-    fn end(&self, ttl: Duration) -> Instant {
-        Instant::now() + ttl.max(self.profile.limits.min_ttl)
-    }
-
-    fn put(&self, rows: &mut Rows, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
-        let record = self.to_store(record);
-        let version = Version::random().expect("the system has randomness");
-        let value = head::seal(NAME, key, version, &record)?;
-        let ends = self.end(ttl);
-        if let Some(subject) = &record.subject {
-            rows.index.entry(self.of(subject)).or_default().insert(*key);
+    fn version(&self, record: &Record, old: Option<Version>) -> Version {
+        match self.fault {
+            Some(Fault::VersionIsADigest) => {
+                let mut hash = DefaultHasher::new();
+                record.data.hash(&mut hash);
+                Version::from_cas(hash.finish())
+            }
+            Some(Fault::VersionIsACounter) => {
+                Version::from_cas(old.and_then(Version::to_cas).unwrap_or(0) + 1)
+            }
+            _ => Version::random().expect("the system has randomness"),
         }
-        rows.rows.insert(self.at(key), Row { value, ends });
-        Ok(version)
     }
 
-    /// The row under `key`, if it is live.
-    fn live(&self, rows: &Rows, key: &SessionKey) -> Option<Row> {
-        let row = rows
-            .rows
-            .get(&self.at(key))
-            .filter(|row| row.ends > Instant::now())?;
+    /// How long a ttl lasts.
+    fn life(&self, ttl: Duration) -> Duration {
+        let day = Duration::from_secs(24 * 60 * 60);
+        match self.fault {
+            Some(Fault::TtlRoundedDown) => Duration::from_secs(ttl.as_secs()),
+            Some(Fault::TtlRoundedUp) => Duration::from_secs(ttl.as_secs() / 10 * 10 + 10),
+            Some(Fault::TinyTtlIsForever) if ttl.as_millis() == 0 => FOR_EVER,
+            Some(Fault::ZeroTtlIsForever) if ttl.is_zero() => FOR_EVER,
+            Some(Fault::ZeroTtlEndsAtOnce) if ttl.is_zero() => Duration::ZERO,
+            Some(Fault::LongTtlIsADate) if ttl > day * 30 => Duration::ZERO,
+            Some(Fault::TtlIn32BitsOfTenths) => {
+                let tenths = (ttl.as_millis() / 100) as i32;
+                Duration::from_millis(u64::try_from(tenths).unwrap_or(0) * 100)
+            }
+            Some(Fault::EndIn32Bits) => {
+                let end = (SystemTime::now() + ttl)
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
+                if end.as_secs() > i32::MAX as u64 {
+                    Duration::ZERO
+                } else {
+                    ttl
+                }
+            }
+            Some(Fault::LongerTtlIsCut) => ttl.min(self.profile.limits.max_ttl),
+            _ => ttl.max(self.profile.limits.min_ttl),
+        }
+    }
+
+    /// Writes a record, and its place in the index.
+    fn put(
+        &self,
+        rows: &mut Rows,
+        key: &SessionKey,
+        record: &Record,
+        ttl: Duration,
+        new: bool,
+    ) -> Result<Version> {
+        let old = rows.rows.get(&self.at(key)).cloned();
+        let before = old
+            .as_ref()
+            .and_then(|row| self.read(key, row).ok())
+            .filter(|_| !new);
+        let record = self.to_store(record, before.as_ref().map(|(record, _)| record));
+        let version = self.version(&record, before.map(|(_, version)| version));
+        let value = head::seal(NAME, key, version, &record)?;
+        let life = self.life(ttl);
+        let mut ends = Instant::now() + life;
+        match old {
+            Some(old) if !new && self.has(Fault::UpdateKeepsOldEnd) => ends = old.ends,
+            Some(_) if !new && self.has(Fault::UpdateDropsEnd) => ends += FOR_EVER,
+            _ => {}
+        }
+        if let Some(subject) = &record.subject
+            && (new || !self.has(Fault::UpdateDoesNotIndex))
+        {
+            let keys = rows.index.entry(self.of(subject)).or_default();
+            keys.entry(*key).or_insert(ends);
+        }
+        let row = Row {
+            value,
+            ttl: life,
+            ends,
+        };
+        rows.rows.insert(self.at(key), row);
+        match self.has(Fault::VersionReturnedIsAnother) {
+            true => Ok(Version::random().expect("the system has randomness")),
+            false => Ok(version),
+        }
+    }
+
+    /// The row under `key`, if it is live, or if this is the mutant that takes an expired one.
+    fn row(&self, rows: &Rows, key: &SessionKey, expired_too: Fault) -> Option<Row> {
+        let row = rows.rows.get(&self.at(key))?;
+        if row.ends <= Instant::now() && !self.has(expired_too) {
+            return None;
+        }
         if self.has(Fault::EmptyIsAbsent) && row.value.len() == head::LEN {
             return None;
         }
@@ -192,32 +360,243 @@ impl NaiveStore {
     }
 
     fn read(&self, key: &SessionKey, row: &Row) -> Result<(Record, Version)> {
-        head::open(NAME, key, &row.value.clone().into())
+        let mut value = row.value.clone();
+        if self.has(Fault::KeyIsNotChecked) && value.len() > head::LEN {
+            value[4..20].copy_from_slice(&key.as_bytes()[..16]);
+        }
+        if self.has(Fault::CutValueIsAccepted) && value.len() > head::LEN {
+            let subject = usize::from(u16::from_le_bytes([value[44], value[45]]));
+            let data = u32::try_from(value.len() - head::LEN)
+                .unwrap_or(0)
+                .saturating_sub(subject as u32);
+            value[46..50].copy_from_slice(&data.to_le_bytes());
+        }
+        let read = head::open(NAME, key, &value.into());
+        match self.fault {
+            Some(Fault::ForeignPanics) => Ok(read.expect("a value that can be read")),
+            Some(Fault::NewerIsCorrupt) if read.is_err() => self.fail(ErrorKind::Corrupt),
+            _ => read,
+        }
+    }
+
+    /// Whether a row has this version; an error if that cannot be told.
+    fn is_version(&self, key: &SessionKey, row: &Row, expected: Version) -> Result<bool> {
+        if self.has(Fault::NewerIsOverwritten) {
+            return Ok(row.value.get(head::VERSION) == Some(expected.as_bytes().as_slice()));
+        }
+        let zeros = *expected.as_bytes() == [0; 16];
+        let any = self.has(Fault::VersionIgnored) || zeros && self.has(Fault::ZeroVersionMatchesAll);
+        Ok(self.read(key, row)?.1 == expected || any)
+    }
+
+    /// What `create` would meet.
+    fn is_taken(&self, rows: &Rows, key: &SessionKey) -> bool {
+        match self.row(rows, key, Fault::ExpiredBlocksCreate) {
+            Some(row) => !self.has(Fault::ForeignIsOverwritten) || self.read(key, &row).is_ok(),
+            None => false,
+        }
+    }
+
+    fn create_now(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
+        let mut rows = self.server.rows();
+        if self.is_taken(&rows, key) {
+            let ends = Instant::now() + self.life(ttl);
+            match (self.fault, rows.rows.get_mut(&self.at(key))) {
+                (Some(Fault::CreateOverwrites), _) => {}
+                (Some(Fault::CreateReportsSuccess), _) => return Ok(self.version(record, None)),
+                (Some(Fault::RefusedCreateExtends), Some(row)) => {
+                    row.ends = ends;
+                    return self.fail(ErrorKind::AlreadyExists);
+                }
+                _ => return self.fail(ErrorKind::AlreadyExists),
+            }
+        }
+        self.put(&mut rows, key, record, ttl, true)
+    }
+
+    async fn create_in_two_steps(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
+        if self.is_taken(&self.server.rows(), key) {
+            return self.fail(ErrorKind::AlreadyExists);
+        }
+        round_trip().await;
+        self.put(&mut self.server.rows(), key, record, ttl, true)
+    }
+
+    fn load_now(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        let mut rows = self.server.rows();
+        let Some(row) = self.row(&rows, key, Fault::ExpiredIsLoaded) else {
+            return match self.has(Fault::AbsentIsAnError) {
+                true => self.fail(ErrorKind::NotFound),
+                false => Ok(None),
+            };
+        };
+        let read = self.read(key, &row);
+        if read.is_err() {
+            self.node.bad_records.fetch_add(1, Ordering::SeqCst);
+            if self.has(Fault::ForeignIsAbsent) {
+                return Ok(None);
+            }
+            if self.has(Fault::UnreadableIsRemoved) {
+                rows.rows.remove(&self.at(key));
+            }
+        }
+        let (record, version) = read?;
+        if self.has(Fault::LoadExtends)
+            && let Some(held) = rows.rows.get_mut(&self.at(key))
+        {
+            held.ends = Instant::now() + row.ttl;
+        }
+        let mut remaining = row.ends.saturating_duration_since(Instant::now());
+        if self.has(Fault::RemainingIsTtl) {
+            remaining = row.ttl;
+        }
+        if self.has(Fault::ExpiredIsLoaded) {
+            remaining = remaining.max(Duration::from_millis(1));
+        }
+        Ok((!remaining.is_zero()).then(|| Stored::new(record, version, remaining)))
+    }
+
+    fn update_now(
+        &self,
+        key: &SessionKey,
+        expected: Version,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<Version> {
+        let mut rows = self.server.rows();
+        let Some(row) = self.row(&rows, key, Fault::ExpiredIsUpdated) else {
+            return match self.fault {
+                Some(Fault::UpdateUpserts) => self.put(&mut rows, key, record, ttl, true),
+                Some(Fault::UpdateOfAbsentIsConflict) => self.fail(ErrorKind::Conflict),
+                _ => self.fail(ErrorKind::NotFound),
+            };
+        };
+        if !self.is_version(key, &row, expected)? {
+            if self.has(Fault::ConflictStillWrites) {
+                self.put(&mut rows, key, record, ttl, false)?;
+            }
+            return self.fail(ErrorKind::Conflict);
+        }
+        self.put(&mut rows, key, record, ttl, false)
+    }
+
+    async fn update_in_two_steps(
+        &self,
+        key: &SessionKey,
+        expected: Version,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<Version> {
+        let row = self.row(&self.server.rows(), key, Fault::ExpiredIsUpdated);
+        let Some(row) = row else {
+            return self.fail(ErrorKind::NotFound);
+        };
+        if !self.is_version(key, &row, expected)? {
+            return self.fail(ErrorKind::Conflict);
+        }
+        round_trip().await;
+        self.put(&mut self.server.rows(), key, record, ttl, false)
+    }
+
+    fn delete_now(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
+        let mut rows = self.server.rows();
+        let Some(row) = self.row(&rows, key, Fault::DeletingExpiredIsTrue) else {
+            return match self.has(Fault::DeletingAbsentIsAnError) {
+                true => self.fail(ErrorKind::NotFound),
+                false => Ok(false),
+            };
+        };
+        if self.has(Fault::UnreadableCannotBeDeleted) {
+            self.read(key, &row)?;
+        }
+        if let Some(expected) = expected
+            && !self.has(Fault::DeleteIgnoresExpected)
+            && !self.is_version(key, &row, expected)?
+        {
+            if self.has(Fault::RefusedDeleteUnlists) {
+                for keys in rows.index.values_mut() {
+                    keys.remove(key);
+                }
+            }
+            return self.fail(ErrorKind::Conflict);
+        }
+        rows.rows.remove(&self.at(key));
+        Ok(true)
     }
 }
 
 #[async_trait]
 impl SessionStore for NaiveStore {
     async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
-        self.profile.check(record, ttl)?;
-        let mut rows = self.rows();
-        if self.live(&rows, key).is_some() {
-            return self.fail(ErrorKind::AlreadyExists);
+        self.check(key, record, ttl)?;
+        self.travel(Fault::BadRecordFailsItsBatch).await?;
+        match self.fault {
+            Some(Fault::CreateChecksThenSets) => self.create_in_two_steps(key, record, ttl).await,
+            Some(Fault::CreateLocksItsNodeOnly) => {
+                let _one_at_a_time = self.node.lock.lock().await;
+                self.create_in_two_steps(key, record, ttl).await
+            }
+            Some(Fault::OneKeyHasOneAnswer) => {
+                let moment_ago = lock(&self.node.answered).get(key).copied();
+                if let Some((at, version)) = moment_ago
+                    && at.elapsed() < Duration::from_millis(50)
+                {
+                    return Ok(version);
+                }
+                let version = self.create_now(key, record, ttl)?;
+                lock(&self.node.answered).insert(*key, (Instant::now(), version));
+                Ok(version)
+            }
+            _ => self.create_now(key, record, ttl),
         }
-        self.put(&mut rows, key, record, ttl)
     }
 
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
-        let row = self.live(&self.rows(), key);
-        let Some(row) = row else {
-            return match self.has(Fault::AbsentIsAnError) {
-                true => self.fail(ErrorKind::NotFound),
-                false => Ok(None),
-            };
-        };
-        let (record, version) = self.read(key, &row)?;
-        let remaining = row.ends.saturating_duration_since(Instant::now());
-        Ok((!remaining.is_zero()).then(|| Stored::new(record, version, remaining)))
+        match self.fault {
+            Some(Fault::RepliesSwapped) => {
+                *lock(&self.node.asked) = Some(*key);
+                tokio::task::yield_now().await;
+                let asked = lock(&self.node.asked).unwrap_or(*key);
+                self.load_now(&asked)
+            }
+            Some(Fault::LoadsAreCached) => {
+                let cached = lock(&self.node.cache).get(key).cloned();
+                if let Some((at, stored)) = cached
+                    && at.elapsed() < Duration::from_millis(10)
+                {
+                    return Ok(stored);
+                }
+                let stored = self.load_now(key)?;
+                lock(&self.node.cache).insert(*key, (Instant::now(), stored.clone()));
+                Ok(stored)
+            }
+            Some(Fault::DroppedCallLeavesItsReply) => {
+                let mut wire = self.node.wire.lock().await;
+                wire.push_back(self.load_now(key));
+                tokio::task::yield_now().await;
+                wire.pop_front().unwrap_or(Ok(None))
+            }
+            Some(Fault::DroppedCallLosesItsConnection) => {
+                let patience = Duration::from_millis(200);
+                match tokio::time::timeout(patience, self.node.connections.acquire()).await {
+                    Ok(Ok(permit)) => permit.forget(),
+                    _ => return self.fail(ErrorKind::Unavailable),
+                }
+                tokio::task::yield_now().await;
+                self.node.connections.add_permits(1);
+                self.load_now(key)
+            }
+            Some(Fault::UnreadableFailsItsBatch) => {
+                let before = self.node.bad_records.load(Ordering::SeqCst);
+                let answer = self.load_now(key);
+                round_trip().await;
+                match self.node.bad_records.load(Ordering::SeqCst) {
+                    now if now == before || answer.is_err() => answer,
+                    _ => self.fail(ErrorKind::Corrupt),
+                }
+            }
+            _ => self.load_now(key),
+        }
     }
 
     async fn update(
@@ -227,43 +606,59 @@ impl SessionStore for NaiveStore {
         record: &Record,
         ttl: Duration,
     ) -> Result<Version> {
-        self.profile.check(record, ttl)?;
-        let mut rows = self.rows();
-        let Some(row) = self.live(&rows, key) else {
-            return self.fail(ErrorKind::NotFound);
-        };
-        if self.read(key, &row)?.1 != expected {
-            return self.fail(ErrorKind::Conflict);
+        self.check(key, record, ttl)?;
+        self.travel(Fault::BadRecordFailsItsBatch).await?;
+        match self.fault {
+            Some(Fault::UpdateChecksThenSets) => self.update_in_two_steps(key, expected, record, ttl).await,
+            Some(Fault::UpdateLocksItsNodeOnly) => {
+                let _one_at_a_time = self.node.lock.lock().await;
+                self.update_in_two_steps(key, expected, record, ttl).await
+            }
+            _ => self.update_now(key, expected, record, ttl),
         }
-        self.put(&mut rows, key, record, ttl)
     }
 
     async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
-        self.profile.check_ttl(ttl)?;
-        let mut rows = self.rows();
-        let Some(row) = self.live(&rows, key) else {
+        self.check_ttl(ttl)?;
+        let mut rows = self.server.rows();
+        let Some(mut row) = self.row(&rows, key, Fault::ExpiredIsTouched) else {
+            if self.has(Fault::TouchCreatesGhost) {
+                self.put(&mut rows, key, &Record::new(""), ttl, true)?;
+            }
             return self.fail(ErrorKind::NotFound);
         };
-        let ends = self.end(ttl);
-        rows.rows.insert(self.at(key), Row { ends, ..row });
+        if self.has(Fault::TouchDoesNothing) {
+            return Ok(());
+        }
+        if self.has(Fault::TouchChangesVersion) {
+            let (record, _) = self.read(key, &row)?;
+            return self.put(&mut rows, key, &record, ttl, false).map(drop);
+        }
+        row.ttl = self.life(ttl);
+        let ends = Instant::now() + row.ttl;
+        row.ends = if self.has(Fault::TouchOnlyExtends) {
+            ends.max(row.ends)
+        } else {
+            ends
+        };
+        rows.rows.insert(self.at(key), row);
         Ok(())
     }
 
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
-        let mut rows = self.rows();
-        let Some(row) = self.live(&rows, key) else {
-            return match self.has(Fault::DeletingAbsentIsAnError) {
-                true => self.fail(ErrorKind::NotFound),
-                false => Ok(false),
-            };
-        };
-        if let Some(expected) = expected
-            && self.read(key, &row)?.1 != expected
-        {
-            return self.fail(ErrorKind::Conflict);
+        match self.fault {
+            Some(Fault::DeleteChecksThenDeletes) => {
+                let there = self.load_now(key)?.is_some();
+                round_trip().await;
+                self.delete_now(key, expected)?;
+                Ok(there)
+            }
+            Some(Fault::DeleteAllListsOnce) => {
+                round_trip().await;
+                self.delete_now(key, expected)
+            }
+            _ => self.delete_now(key, expected),
         }
-        rows.rows.remove(&self.at(key));
-        Ok(true)
     }
 
     fn profile(&self) -> &StoreProfile {
@@ -271,11 +666,11 @@ impl SessionStore for NaiveStore {
     }
 
     fn subjects(&self) -> Option<&dyn Subjects> {
-        Some(self)
+        (!self.has(Fault::SubjectsMissing)).then_some(self)
     }
 
     fn sweep(&self) -> Option<&dyn Sweep> {
-        Some(self)
+        (!self.has(Fault::SweepMissing)).then_some(self)
     }
 }
 
@@ -283,18 +678,22 @@ impl SessionStore for NaiveStore {
 impl Subjects for NaiveStore {
     /// The index is a hint: it may hold keys that moved or ended, so every one is looked at.
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
-        let rows = self.rows();
-        let mut keys: Vec<SessionKey> = rows
-            .index
-            .get(&self.of(subject))
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+        let mut rows = self.server.rows();
+        let indexed = rows.index.entry(self.of(subject)).or_default();
+        if self.has(Fault::IndexPrunedByFirstEnd) {
+            indexed.retain(|_, first_end| *first_end > Instant::now());
+        }
+        let mut keys: Vec<SessionKey> = indexed.keys().copied().collect();
         keys.retain(|key| {
-            let record = self.live(&rows, key).and_then(|row| self.read(key, &row).ok());
-            record.is_some_and(|(record, _)| record.subject.as_ref() == Some(subject))
+            let row = self.row(&rows, key, Fault::ExpiredIsListed);
+            let record = row.and_then(|row| self.read(key, &row).ok());
+            record.is_some_and(|(record, _)| {
+                record.subject.as_ref() == Some(subject) || self.has(Fault::OldSubjectStaysListed)
+            })
         });
+        if self.has(Fault::ListedTwice) {
+            keys.extend_from_within(..);
+        }
         Ok(keys)
     }
 
@@ -302,12 +701,21 @@ impl Subjects for NaiveStore {
         let mut deleted = 0;
         loop {
             let mut keys = self.list(subject).await?;
-            keys.retain(|key| Some(key) != except);
+            match self.fault {
+                Some(Fault::ExceptIgnored) => {}
+                _ => keys.retain(|key| Some(key) != except),
+            }
+            if self.has(Fault::DeleteAllTakesAPage) {
+                keys.truncate(100);
+            }
             if keys.is_empty() {
                 return Ok(deleted);
             }
             for key in &keys {
                 deleted += u64::from(self.delete(key, None).await?);
+            }
+            if self.has(Fault::DeleteAllListsOnce) || self.has(Fault::DeleteAllTakesAPage) {
+                return Ok(deleted);
             }
         }
     }
@@ -316,19 +724,39 @@ impl Subjects for NaiveStore {
 #[async_trait]
 impl Sweep for NaiveStore {
     async fn remove_expired(&self, max: usize) -> Result<usize> {
-        let mut rows = self.rows();
-        let now = Instant::now();
-        let expired: Vec<_> = rows
-            .rows
-            .iter()
-            .filter(|((namespace, _), row)| *namespace == self.namespace && row.ends <= now)
-            .map(|(at, _)| at.clone())
-            .take(max)
-            .collect();
-        for at in &expired {
-            rows.rows.remove(at);
+        let (ahead, max) = match self.fault {
+            Some(Fault::SweepTakesLive) => (Duration::from_secs(60), max),
+            Some(Fault::SweepUnbounded) => (Duration::ZERO, usize::MAX),
+            _ => (Duration::ZERO, max),
+        };
+        let expired = |rows: &Rows| -> Vec<_> {
+            let end = Instant::now() + ahead;
+            let of_here = |(namespace, _): &(String, SessionKey)| *namespace == self.namespace;
+            let over = rows
+                .rows
+                .iter()
+                .filter(|(at, row)| of_here(at) && row.ends <= end);
+            over.map(|(at, _)| at.clone()).take(max).collect()
+        };
+        let found = match self.fault {
+            Some(Fault::SweepersCountTwice | Fault::SweepTrustsItsList) => {
+                let found = expired(&self.server.rows());
+                round_trip().await;
+                found
+            }
+            _ => Vec::new(),
+        };
+        let mut rows = self.server.rows();
+        let found = if found.is_empty() { expired(&rows) } else { found };
+        if self.has(Fault::SweepCountsOnly) {
+            return Ok(found.len());
         }
-        Ok(expired.len())
+        let removed = found.iter().filter(|at| rows.rows.remove(at).is_some()).count();
+        Ok(if self.has(Fault::SweepersCountTwice) {
+            found.len()
+        } else {
+            removed
+        })
     }
 }
 
@@ -341,27 +769,29 @@ struct NaiveRaw {
 #[async_trait]
 impl Raw for NaiveRaw {
     async fn plant(&self, key: &SessionKey, value: &[u8]) -> Result<(), BoxError> {
-        let mut rows = self.server.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ends = Instant::now() + Duration::from_secs(60 * 60);
-        let at = (self.namespace.clone(), *key);
-        rows.rows
-            .entry(at)
-            .or_insert_with(|| Row {
-                value: Vec::new(),
-                ends,
-            })
-            .value = value.to_vec();
+        let ttl = Duration::from_secs(60 * 60);
+        let new = || Row {
+            value: Vec::new(),
+            ttl,
+            ends: Instant::now() + ttl,
+        };
+        let mut rows = self.server.rows();
+        let row = rows
+            .rows
+            .entry((self.namespace.clone(), *key))
+            .or_insert_with(new);
+        row.value = value.to_vec();
         Ok(())
     }
 
     async fn read(&self, key: &SessionKey) -> Result<Option<Vec<u8>>, BoxError> {
-        let rows = self.server.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = self.server.rows();
         let row = rows.rows.get(&(self.namespace.clone(), *key));
         Ok(row.map(|row| row.value.clone()))
     }
 
     async fn dump(&self) -> Result<Vec<u8>, BoxError> {
-        let rows = self.server.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = self.server.rows();
         let mut dump = Vec::new();
         for ((namespace, key), row) in &rows.rows {
             dump.extend_from_slice(namespace.as_bytes());
@@ -371,55 +801,8 @@ impl Raw for NaiveRaw {
         for ((namespace, subject), keys) in &rows.index {
             dump.extend_from_slice(namespace.as_bytes());
             dump.extend_from_slice(subject.as_str().as_bytes());
-            keys.iter().for_each(|key| dump.extend_from_slice(key.as_bytes()));
+            keys.keys().for_each(|key| dump.extend_from_slice(key.as_bytes()));
         }
         Ok(dump)
-    }
-}
-
-/// A store whose server is down.
-#[derive(Debug)]
-struct Down {
-    profile: StoreProfile,
-}
-
-impl Down {
-    async fn down<T>(&self) -> Result<T> {
-        Err(Error::new(ErrorKind::Unavailable, NAME))
-    }
-}
-
-#[async_trait]
-impl SessionStore for Down {
-    async fn create(&self, _: &SessionKey, _: &Record, _: Duration) -> Result<Version> {
-        self.down().await
-    }
-
-    async fn load(&self, _: &SessionKey) -> Result<Option<Stored>> {
-        self.down().await
-    }
-
-    async fn update(&self, _: &SessionKey, _: Version, _: &Record, _: Duration) -> Result<Version> {
-        self.down().await
-    }
-
-    async fn touch(&self, _: &SessionKey, _: Duration) -> Result<()> {
-        self.down().await
-    }
-
-    async fn delete(&self, _: &SessionKey, _: Option<Version>) -> Result<bool> {
-        self.down().await
-    }
-
-    fn profile(&self) -> &StoreProfile {
-        &self.profile
-    }
-
-    fn subjects(&self) -> Option<&dyn Subjects> {
-        None
-    }
-
-    fn sweep(&self) -> Option<&dyn Sweep> {
-        None
     }
 }
