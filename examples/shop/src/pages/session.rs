@@ -100,7 +100,7 @@ fn life(info: &SessionInfo, facts: &Facts, visitor: &Visitor) -> Markup {
                 ", " (past(info.renewed_at, facts.now))
             }
             dt { "Ends without a visit" }
-            dd { "in " (words(info.remaining)) " (" (words(info.lengths.idle())) " after each)" }
+            dd { "in " (words(info.remaining)) " (" (words(info.lengths.idle())) " after a visit)" }
             dt { "Ends for good" }
             dd {
                 "in " (words(info.deadline.since(facts.now))) " (" (words(info.lengths.absolute())) " after the login or the beginning)"
