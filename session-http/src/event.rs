@@ -76,6 +76,12 @@ pub(crate) fn session_failed(error: &Error) {
     }
 }
 
+/// The span of what follows the response; its parent is the request's.
+#[cfg(feature = "tower")]
+pub(crate) fn upkeep() -> tracing::Span {
+    tracing::debug_span!(target: TARGET, "upkeep")
+}
+
 #[cfg(feature = "axum")]
 pub(crate) fn layer_missing() {
     tracing::error!(

@@ -15,7 +15,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Instrument;
 
-use crate::{Error, ResponseHeaders, SessionManager, Visit};
+use crate::{Error, ResponseHeaders, SessionManager, Visit, event};
 
 /// Gives every request its [`Session`] and commits it before the response is sent.
 ///
@@ -144,7 +144,7 @@ async fn commit(manager: SessionManager, visit: Visit) -> Result<ResponseHeaders
     let work = async move {
         let mut headers = manager.commit(&visit).await?;
         if let Some(upkeep) = headers.take_upkeep() {
-            tokio::spawn(upkeep.run().in_current_span());
+            tokio::spawn(upkeep.run().instrument(event::upkeep()));
         }
         Ok(headers)
     };

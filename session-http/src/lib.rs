@@ -11,6 +11,8 @@ mod layer;
 mod manager;
 mod scheme;
 
+// Both are in this crate's API.
+pub use http;
 pub use session_core;
 
 #[cfg(feature = "axum")]

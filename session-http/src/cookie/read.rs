@@ -29,6 +29,7 @@ pub(crate) fn read(headers: &HeaderMap, name: &str) -> Presented {
         match (&found, parse(value)) {
             (_, None) => malformed += 1,
             (None, Some(id)) => found = Some((value, id)),
+            // Both come from the client: the time that this takes tells it nothing.
             (Some((first, _)), Some(_)) => ambiguous |= *first != value,
         }
     }

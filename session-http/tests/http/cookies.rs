@@ -39,6 +39,17 @@ async fn cookie_is_set_only_when_the_id_changes() {
     assert!(browser.get("/renew").await.new_id().is_some());
 }
 
+/// A handler may commit by itself: the layer's commit still tells the client its id.
+#[tokio::test]
+async fn cookie_is_set_once_if_the_handler_commits_too() {
+    let store = Watched::shared();
+    let mut browser = Browser::new(&site(&store));
+    assert!(browser.get("/commit-early").await.new_id().is_some());
+    assert_eq!(store.calls(), ["create", "update"]);
+    assert_eq!(browser.text("/read").await, "early");
+    assert_eq!(browser.text("/count").await, "8");
+}
+
 #[tokio::test]
 async fn only_logout_removes_the_cookie_and_only_if_it_was_sent() {
     let store = Watched::shared();

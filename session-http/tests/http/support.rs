@@ -223,6 +223,7 @@ pub(crate) fn routes() -> Router {
         .route("/logout", get(log_out))
         .route("/swallow", get(swallow))
         .route("/give-up", get(give_up))
+        .route("/commit-early", get(commit_early))
         .route("/panic", get(panic))
         .route("/own-cookies/{value}", get(own_cookies))
 }
@@ -273,6 +274,14 @@ async fn give_up(session: Session) -> Result<&'static str, Error> {
     // A name that no attribute may have.
     session.insert("", &0_u32).await?;
     Ok("not reached")
+}
+
+/// Commits by itself, as a handler that streams its body would, and changes something more.
+async fn commit_early(session: Session) -> Result<&'static str, Error> {
+    session.insert("value", &"early".to_owned()).await?;
+    let _of_no_interest = session.commit().await?;
+    session.insert("count", &7_u32).await?;
+    Ok("committed")
 }
 
 async fn panic(session: Session) -> &'static str {
