@@ -1,6 +1,6 @@
 //! How a guarantee ends, and how it compares.
 
-use std::{fmt, panic::Location};
+use std::{fmt, future::Future, panic::Location};
 
 use session_core::{Error, ErrorKind, RandomError, Record, SessionKey, Version};
 
@@ -97,10 +97,19 @@ pub(crate) fn refused_as<T: fmt::Debug>(
 }
 
 /// `key` holds exactly this record in this version.
-pub(crate) async fn loads(cx: &Cx, key: &SessionKey, record: &Record, version: Version) -> Verdict {
-    let seen = cx.store().load(key).await.answer();
-    let seen = seen.map(|stored| stored.map(|stored| (stored.record, stored.version)));
-    same("load", seen, Ok(Some((record.clone(), version))))
+#[track_caller]
+pub(crate) fn loads(
+    cx: &Cx,
+    key: &SessionKey,
+    record: &Record,
+    version: Version,
+) -> impl Future<Output = Verdict> + Send {
+    let (store, key, record, caller) = (cx.store(), *key, record.clone(), Location::caller());
+    async move {
+        let seen = store.load(&key).await.answer();
+        let seen = seen.map(|stored| stored.map(|stored| (stored.record, stored.version)));
+        same(format!("load, at {caller}"), seen, Ok(Some((record, version))))
+    }
 }
 
 /// `right` holds, or the guarantee is broken as `why` says.

@@ -1,18 +1,14 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # Adding a guarantee
+//! # In the suite's own code
 //!
-//! 1. Write a private `async fn` in the file of `src/guarantees/` that has its topic. Its name is the sentence, its
-//!    doc comment the full statement; it takes a [`Cx`] and returns a [`Verdict`].
-//! 2. List it in the `table![…]` at the top of that file, with its marks: `name`, `name: needs Subjects`,
-//!    `name: stochastic`, `name: provisional, needs Sweep` … A function that is not listed is dead code, and the build
-//!    denies warnings. A new file is listed in `src/guarantees/mod.rs`.
-//! 3. Add a mutant that breaks it to `tests/mutants/list.rs`, naming the guarantee: a guarantee that kills no mutant
-//!    fails `tests/mutants.rs`.
+//! A guarantee beside the others, with the helpers of `expect` (`same`, `refused`, `ensure`, `loads`), `callers` (calls
+//! that begin together, `cut` futures) and [`Cx`]:
 //!
 //! ```ignore
 //! table! { "round trip":
-//!     absent_session_is_none_not_an_error,
+//!     absent_session_is_none_not_an_error;
+//!     subject_lists_its_live_sessions: needs Subjects, stochastic;
 //! }
 //!
 //! /// `load` of a key that was never written is `None`.
@@ -20,6 +16,9 @@
 //!     same("load(absent)", cx.store().load(&cx.key()).await.answer(), Ok(None))
 //! }
 //! ```
+//!
+//! A new file of guarantees has a table of its own and is listed in `src/guarantees/mod.rs`. An error that `?` passes on
+//! is a broken guarantee with its place, except `Unsupported`, which is held against what the store claims.
 
 mod backend;
 mod callers;
@@ -27,6 +26,7 @@ mod cx;
 mod expect;
 mod guarantees;
 mod history;
+pub mod matrix;
 mod report;
 mod run;
 mod table;

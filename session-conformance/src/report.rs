@@ -39,8 +39,6 @@ pub struct Report {
     pub server_version: String,
     /// The guarantee's topic.
     pub group: String,
-    /// The guarantee's place in the suite's order, for the matrix.
-    pub order: usize,
     /// The guarantee's name.
     pub guarantee: String,
     /// How it ended.
@@ -67,7 +65,6 @@ impl Report {
             server: server.name,
             server_version: server.version,
             group: guarantee.group.to_owned(),
-            order: place(guarantee.name),
             guarantee: guarantee.name.to_owned(),
             outcome,
             provisional: guarantee.provisional,
@@ -76,26 +73,19 @@ impl Report {
         }
     }
 
-    /// Writes the result to `dir/<backend>.<guarantee>.json`, over the one of an earlier run.
+    /// Writes the result to `dir/<backend>.<server>.<guarantee>.json`, over the one of an earlier run.
     ///
     /// # Errors
     ///
     /// The directory cannot be made, or the file not written.
     pub fn write(&self, dir: &Path) -> io::Result<PathBuf> {
         fs::create_dir_all(dir)?;
-        let path = dir.join(format!("{}.{}.json", self.backend, self.guarantee));
+        let plain = |text: &str| text.replace(|each: char| !each.is_ascii_alphanumeric(), "-");
+        let (backend, server) = (plain(&self.backend), plain(&self.server));
+        let path = dir.join(format!("{backend}.{server}.{}.json", self.guarantee));
         let mut text = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
         text.push('\n');
         fs::write(&path, text)?;
         Ok(path)
     }
-}
-
-/// Where a guarantee stands among all.
-fn place(name: &str) -> usize {
-    crate::groups()
-        .iter()
-        .flat_map(|group| group.guarantees)
-        .position(|guarantee| guarantee.name == name)
-        .unwrap_or(usize::MAX)
 }
