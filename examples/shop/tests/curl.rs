@@ -10,6 +10,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
+    time::Instant,
 };
 
 use common::{PATIENCE, Shop, command};
@@ -722,10 +723,14 @@ fn stopping_shop_answers_the_requests_in_flight() {
     let mut socket = half_a_request(&shop, &id);
     shop.terminate();
     // It stops listening as it begins to stop.
-    while match TcpStream::connect(shop.authority()) {
-        Ok(_) => true,
-        Err(error) => error.kind() != ErrorKind::ConnectionRefused,
-    } {}
+    let asked = Instant::now();
+    while TcpStream::connect(shop.authority())
+        .map_err(|error| error.kind())
+        .err()
+        != Some(ErrorKind::ConnectionRefused)
+    {
+        assert!(asked.elapsed() < PATIENCE, "the shop still listens");
+    }
     socket.write_all(b"product=mug").unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
