@@ -5,7 +5,7 @@
 //! A guarantee beside the others, with the helpers of `expect` (`same`, `refused`, `ensure`, `loads`), `callers` (calls
 //! that begin together, `cut` futures) and [`Cx`]:
 //!
-//! ```ignore
+//! ```text
 //! table! { "round trip":
 //!     absent_session_is_none_not_an_error;
 //!     subject_lists_its_live_sessions: needs Subjects, stochastic;
