@@ -73,3 +73,18 @@ async fn commit_fails_visibly() {
         StatusCode::SERVICE_UNAVAILABLE
     );
 }
+
+/// A client that sent no cookie has none to remove, even if it got and lost a session meanwhile.
+#[tokio::test]
+async fn cookie_that_was_not_sent_is_not_removed() {
+    let store = Watched::shared();
+    let headers = visit(&manager(&store), None, async |session| {
+        session.insert("value", &1_u32).await.unwrap();
+        let _superseded = session.commit().await.unwrap();
+        session.log_out().await.unwrap();
+    })
+    .await;
+    assert!(!headers.contains_key(SET_COOKIE), "{headers:?}");
+    assert_eq!(headers["cache-control"], "no-store");
+    assert!(store.memory.is_empty());
+}
