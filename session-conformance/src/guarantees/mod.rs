@@ -6,7 +6,9 @@ mod expiry;
 mod failure;
 mod identity;
 mod limits;
+mod renewal;
 mod round_trip;
+mod session;
 mod subjects;
 mod sweep;
 
@@ -25,5 +27,7 @@ pub fn groups() -> &'static [Group] {
         limits::TABLE,
         subjects::TABLE,
         sweep::TABLE,
+        session::TABLE,
+        renewal::TABLE,
     ]
 }

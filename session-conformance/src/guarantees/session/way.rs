@@ -12,7 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use session_core::{
-    Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subjects, Sweep, Version,
+    Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subjects, Sweep,
+    Version,
 };
 use tokio::sync::oneshot;
 
@@ -22,6 +23,7 @@ use crate::{Stop, Verdict};
 pub(in crate::guarantees) struct Way {
     store: Arc<dyn SessionStore>,
     plan: Mutex<Option<(Plan, Option<Pause>)>>,
+    calls: AtomicUsize,
     writes: AtomicUsize,
 }
 
@@ -90,6 +92,7 @@ impl Way {
         Arc::new(Self {
             store,
             plan: Mutex::default(),
+            calls: AtomicUsize::new(0),
             writes: AtomicUsize::new(0),
         })
     }
@@ -104,7 +107,12 @@ impl Way {
         *self.planned() = None;
     }
 
-    /// Writes that were asked for until now.
+    /// Calls that were made until now, whatever became of them.
+    pub(in crate::guarantees) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// The writes among them.
     pub(in crate::guarantees) fn writes(&self) -> usize {
         self.writes.load(Ordering::Relaxed)
     }
@@ -159,6 +167,7 @@ impl Way {
 
     /// The trouble of a call that begins now.
     fn next(&self, writes: bool) -> Option<(Trouble, Option<Pause>)> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         self.writes.fetch_add(usize::from(writes), Ordering::Relaxed);
         let mut planned = self.planned();
         let (plan, pause) = planned.as_mut()?;
@@ -173,11 +182,7 @@ impl Way {
         Some((plan.trouble, pause.take()))
     }
 
-    async fn call<T: Send>(
-        &self,
-        writes: bool,
-        run: impl Future<Output = Result<T>> + Send,
-    ) -> Result<T> {
+    async fn call<T: Send>(&self, writes: bool, run: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let Some((trouble, pause)) = self.next(writes) else {
             return run.await;
         };
