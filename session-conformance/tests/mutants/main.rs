@@ -1,18 +1,20 @@
 //! The suite, tested: every mutant is killed by the guarantees that name its fault, every guarantee kills at least
 //! one, and the reference store that the mutants are made of keeps everything.
 //!
-//! A mutant is one line in `list.rs`, and its fault a few lines in `naive.rs`.
+//! A mutant is one line in `list.rs`, and its fault a few lines in `naive.rs`. What users of `Session` would meet is in
+//! `session.rs`.
 
 mod down;
 mod list;
 mod naive;
+mod session;
 
 use std::{process::ExitCode, sync::Arc};
 
 use libtest_mimic::{Arguments, Trial};
-use session_conformance::{Guarantee, Outcome, Runtime, check, groups};
+use session_conformance::{Backend, Guarantee, Outcome, Runtime, check, groups};
 
-use self::{list::MUTANTS, naive::Naive};
+use self::{list::MUTANTS, naive::Naive, session::Faulty};
 
 /// A failing run is repeated with `CONFORMANCE_SEED`.
 const SEED: u64 = 20_261_123;
@@ -44,18 +46,34 @@ fn main() -> ExitCode {
             let runtime = Arc::clone(&runtime);
             trials.push(Trial::test(
                 format!("{:?} is killed by {killer}", mutant.fault),
-                move || {
-                    let guarantee = named(killer).ok_or_else(|| format!("there is no guarantee {killer}"))?;
-                    let report = check(&runtime, &Arc::new(Naive::with(mutant.fault)), guarantee, seed);
-                    match report.outcome {
-                        Outcome::Broken => Ok(()),
-                        outcome => Err(format!("it lives: {outcome:?} {}", report.reason).into()),
-                    }
-                },
+                move || is_killed(&runtime, Naive::with(mutant.fault), killer, seed),
+            ));
+        }
+    }
+    for (fault, killed_by) in session::MUTANTS {
+        for killer in *killed_by {
+            let runtime = Arc::clone(&runtime);
+            trials.push(Trial::test(
+                format!("session {fault:?} is killed by {killer}"),
+                move || is_killed(&runtime, Faulty::with(*fault), killer, seed),
             ));
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn is_killed<B: Backend>(
+    runtime: &Runtime,
+    mutant: B,
+    killer: &str,
+    seed: u64,
+) -> Result<(), libtest_mimic::Failed> {
+    let guarantee = named(killer).ok_or_else(|| format!("there is no guarantee {killer}"))?;
+    let report = check(runtime, &Arc::new(mutant), guarantee, seed);
+    match report.outcome {
+        Outcome::Broken => Ok(()),
+        outcome => Err(format!("it lives: {outcome:?} {}", report.reason).into()),
+    }
 }
 
 fn named(name: &str) -> Option<&'static Guarantee> {
@@ -66,7 +84,12 @@ fn named(name: &str) -> Option<&'static Guarantee> {
 }
 
 fn every_guarantee_kills_a_mutant() -> Result<(), libtest_mimic::Failed> {
-    let kills = |name: &str| MUTANTS.iter().any(|mutant| mutant.killed_by.contains(&name));
+    let kills = |name: &str| {
+        MUTANTS.iter().any(|mutant| mutant.killed_by.contains(&name))
+            || session::MUTANTS
+                .iter()
+                .any(|(_, killed_by)| killed_by.contains(&name))
+    };
     let idle: Vec<&str> = groups()
         .iter()
         .flat_map(|group| group.guarantees)
