@@ -29,19 +29,31 @@ const FOR_EVER: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 pub(crate) struct Naive {
     server: Arc<Shared>,
     fault: Option<Fault>,
+    slow_and_coarse: bool,
 }
 
 impl Naive {
     /// The reference: nothing is wrong with it.
     pub(crate) fn whole() -> Self {
-        let server = Arc::default();
-        Self { server, fault: None }
+        Self {
+            server: Arc::default(),
+            fault: None,
+            slow_and_coarse: false,
+        }
+    }
+
+    /// Nothing is wrong with it either: replies take a while, and lives are kept in whole seconds, one more than asked
+    /// for, as memcached needs it.
+    pub(crate) fn slow_and_coarse() -> Self {
+        Self {
+            slow_and_coarse: true,
+            ..Self::whole()
+        }
     }
 
     pub(crate) fn with(fault: Fault) -> Self {
-        let fault = Some(fault);
         Self {
-            fault,
+            fault: Some(fault),
             ..Self::whole()
         }
     }
@@ -67,7 +79,10 @@ impl Backend for Naive {
             Some(Fault::SweepUndeclared) => vec![Capability::Subjects],
             _ => vec![Capability::Subjects, Capability::Sweep],
         };
-        profile.limits.granularity = Duration::from_millis(1);
+        profile.limits.granularity = match self.slow_and_coarse {
+            true => Duration::from_secs(2),
+            false => Duration::from_millis(1),
+        };
         // A hundred years: ends beyond 2038 are kept here.
         profile.limits.max_ttl = Duration::from_secs(36_525 * 24 * 60 * 60);
         let namespace = match self.fault {
@@ -78,6 +93,7 @@ impl Backend for Naive {
             server: Arc::clone(&self.server),
             namespace,
             fault: self.fault,
+            slow_and_coarse: self.slow_and_coarse,
             profile,
             node: Node::default(),
         }))
@@ -127,6 +143,7 @@ struct NaiveStore {
     server: Arc<Shared>,
     namespace: String,
     fault: Option<Fault>,
+    slow_and_coarse: bool,
     profile: StoreProfile,
     node: Node,
 }
@@ -215,6 +232,13 @@ impl NaiveStore {
         self.check_ttl(ttl)
     }
 
+    /// A call on its way to the server, or its reply on the way back.
+    async fn wire(&self) {
+        if self.slow_and_coarse {
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+    }
+
     /// Travels with others, if this is the mutant in which one fails them all.
     async fn travel(&self, fault: Fault) -> Result<()> {
         if self.has(fault) {
@@ -301,6 +325,9 @@ impl NaiveStore {
                 }
             }
             Some(Fault::LongerTtlIsCut) => ttl.min(self.profile.limits.max_ttl),
+            None if self.slow_and_coarse => {
+                Duration::from_secs(ttl.as_nanos().div_ceil(1_000_000_000) as u64 + 1)
+            }
             _ => ttl.max(self.profile.limits.min_ttl),
         }
     }
@@ -447,6 +474,9 @@ impl NaiveStore {
             held.ends = Instant::now() + row.ttl;
         }
         let mut remaining = row.ends.saturating_duration_since(Instant::now());
+        if self.slow_and_coarse {
+            remaining = Duration::from_secs(remaining.as_secs_f64().ceil() as u64);
+        }
         if self.has(Fault::RemainingIsTtl) {
             remaining = row.ttl;
         }
@@ -498,6 +528,33 @@ impl NaiveStore {
         self.put(&mut self.server.rows(), key, record, ttl, false)
     }
 
+    fn touch_now(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
+        self.check_ttl(ttl)?;
+        let mut rows = self.server.rows();
+        let Some(mut row) = self.row(&rows, key, Fault::ExpiredIsTouched) else {
+            if self.has(Fault::TouchCreatesGhost) {
+                self.put(&mut rows, key, &Record::new(""), ttl, true)?;
+            }
+            return self.fail(ErrorKind::NotFound);
+        };
+        if self.has(Fault::TouchDoesNothing) {
+            return Ok(());
+        }
+        if self.has(Fault::TouchChangesVersion) {
+            let (record, _) = self.read(key, &row)?;
+            return self.put(&mut rows, key, &record, ttl, false).map(drop);
+        }
+        row.ttl = self.life(ttl);
+        let ends = Instant::now() + row.ttl;
+        row.ends = if self.has(Fault::TouchOnlyExtends) {
+            ends.max(row.ends)
+        } else {
+            ends
+        };
+        rows.rows.insert(self.at(key), row);
+        Ok(())
+    }
+
     fn delete_now(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
         let mut rows = self.server.rows();
         let Some(row) = self.row(&rows, key, Fault::DeletingExpiredIsTrue) else {
@@ -547,7 +604,12 @@ impl SessionStore for NaiveStore {
                 lock(&self.node.answered).insert(*key, (Instant::now(), version));
                 Ok(version)
             }
-            _ => self.create_now(key, record, ttl),
+            _ => {
+                self.wire().await;
+                let answer = self.create_now(key, record, ttl);
+                self.wire().await;
+                answer
+            }
         }
     }
 
@@ -595,7 +657,12 @@ impl SessionStore for NaiveStore {
                     _ => self.fail(ErrorKind::Corrupt),
                 }
             }
-            _ => self.load_now(key),
+            _ => {
+                self.wire().await;
+                let answer = self.load_now(key);
+                self.wire().await;
+                answer
+            }
         }
     }
 
@@ -614,35 +681,20 @@ impl SessionStore for NaiveStore {
                 let _one_at_a_time = self.node.lock.lock().await;
                 self.update_in_two_steps(key, expected, record, ttl).await
             }
-            _ => self.update_now(key, expected, record, ttl),
+            _ => {
+                self.wire().await;
+                let answer = self.update_now(key, expected, record, ttl);
+                self.wire().await;
+                answer
+            }
         }
     }
 
     async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
-        self.check_ttl(ttl)?;
-        let mut rows = self.server.rows();
-        let Some(mut row) = self.row(&rows, key, Fault::ExpiredIsTouched) else {
-            if self.has(Fault::TouchCreatesGhost) {
-                self.put(&mut rows, key, &Record::new(""), ttl, true)?;
-            }
-            return self.fail(ErrorKind::NotFound);
-        };
-        if self.has(Fault::TouchDoesNothing) {
-            return Ok(());
-        }
-        if self.has(Fault::TouchChangesVersion) {
-            let (record, _) = self.read(key, &row)?;
-            return self.put(&mut rows, key, &record, ttl, false).map(drop);
-        }
-        row.ttl = self.life(ttl);
-        let ends = Instant::now() + row.ttl;
-        row.ends = if self.has(Fault::TouchOnlyExtends) {
-            ends.max(row.ends)
-        } else {
-            ends
-        };
-        rows.rows.insert(self.at(key), row);
-        Ok(())
+        self.wire().await;
+        let answer = self.touch_now(key, ttl);
+        self.wire().await;
+        answer
     }
 
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
@@ -657,7 +709,12 @@ impl SessionStore for NaiveStore {
                 round_trip().await;
                 self.delete_now(key, expected)
             }
-            _ => self.delete_now(key, expected),
+            _ => {
+                self.wire().await;
+                let answer = self.delete_now(key, expected);
+                self.wire().await;
+                answer
+            }
         }
     }
 
@@ -678,6 +735,7 @@ impl SessionStore for NaiveStore {
 impl Subjects for NaiveStore {
     /// The index is a hint: it may hold keys that moved or ended, so every one is looked at.
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
+        self.wire().await;
         let mut rows = self.server.rows();
         let indexed = rows.index.entry(self.of(subject)).or_default();
         if self.has(Fault::IndexPrunedByFirstEnd) {
