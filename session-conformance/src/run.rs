@@ -28,7 +28,10 @@ const THREADS: usize = 32;
 /// every random choice comes from.
 #[must_use]
 pub fn run<B: Backend>() -> ExitCode {
-    let mut arguments = Arguments::from_args();
+    run_with::<B>(Arguments::from_args())
+}
+
+fn run_with<B: Backend>(mut arguments: Arguments) -> ExitCode {
     arguments.test_threads.get_or_insert(THREADS);
     if arguments.list {
         return libtest_mimic::run(&arguments, trials(|_| || Ok(Completion::Completed))).exit_code();
@@ -136,6 +139,16 @@ fn conclude(report: Report) -> Result<Completion, Failed> {
 /// A guarantee that panics is broken, and so is one that runs for longer than a minute.
 #[must_use]
 pub fn check<B: Backend>(runtime: &Runtime, backend: &Arc<B>, guarantee: &Guarantee, seed: u64) -> Report {
+    check_within(TIME_LIMIT, runtime, backend, guarantee, seed)
+}
+
+fn check_within<B: Backend>(
+    limit: Duration,
+    runtime: &Runtime,
+    backend: &Arc<B>,
+    guarantee: &Guarantee,
+    seed: u64,
+) -> Report {
     let begun = Instant::now();
     let calls = Arc::new(Calls::default());
     let open: Arc<dyn Open> = Arc::clone(backend) as _;
@@ -151,9 +164,9 @@ pub fn check<B: Backend>(runtime: &Runtime, backend: &Arc<B>, guarantee: &Guaran
         // Nobody listens any more after the time limit.
         let _ = ended.send(verdict);
     });
-    let verdict = end.recv_timeout(TIME_LIMIT).unwrap_or_else(|_| {
+    let verdict = end.recv_timeout(limit).unwrap_or_else(|_| {
         task.abort();
-        Err(Stop::Broken(format!("still running after {TIME_LIMIT:?}")))
+        Err(Stop::Broken(format!("still running after {limit:?}")))
     });
     let outcome = match verdict {
         Ok(()) => (Outcome::Kept, String::new()),
@@ -250,4 +263,141 @@ fn random_seed() -> Result<u64, crate::BoxError> {
     let mut low = [0; 8];
     low.copy_from_slice(&version.as_bytes()[..8]);
     Ok(u64::from_le_bytes(low) % 1_000_000_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use session_core::{Capability, MemoryStore, Record, SessionStore};
+
+    use super::*;
+    use crate::{BoxError, Hook, Server, expect::same};
+
+    /// The memory store, with an empty reason for the hooks that it lacks.
+    #[derive(Debug)]
+    struct Memory;
+
+    #[async_trait]
+    impl Backend for Memory {
+        const NAME: &'static str = "memory";
+        const VERSION: &'static str = "0";
+
+        async fn start() -> Result<Self, BoxError> {
+            Err("no server: start one with `make server`".into())
+        }
+
+        fn server(&self) -> Server {
+            Server::none()
+        }
+
+        async fn open(&self, _: &str) -> Result<Arc<dyn SessionStore>, BoxError> {
+            Ok(Arc::new(MemoryStore::new()))
+        }
+
+        fn reason(hook: Hook) -> &'static str {
+            match hook {
+                Hook::Raw => "keeps no bytes",
+                Hook::Unreachable => "",
+            }
+        }
+    }
+
+    fn outcome(guarantee: Guarantee) -> (Outcome, String) {
+        let runtime = Runtime::new().unwrap();
+        let limit = Duration::from_millis(200);
+        let report = check_within(limit, &runtime, &Arc::new(Memory), &guarantee, 7);
+        (report.outcome, report.reason)
+    }
+
+    fn broken(guarantee: Guarantee) -> String {
+        let (outcome, reason) = outcome(guarantee);
+        assert_eq!(outcome, Outcome::Broken, "{reason}");
+        reason
+    }
+
+    #[test]
+    fn kept_is_kept_and_a_failure_tells_what_there_is_to_tell() {
+        let kept = Guarantee::new("group", "kept", |_| Box::pin(async { Ok(()) }));
+        assert_eq!(outcome(kept), (Outcome::Kept, String::new()));
+        let mut wrong = Guarantee::new("group", "wrong", |cx| {
+            Box::pin(async move {
+                cx.store()
+                    .create(&cx.key(), &Record::new("data"), Cx::LONG)
+                    .await?;
+                same("load(key)", 1, 2)
+            })
+        });
+        wrong.stochastic = true;
+        let reason = broken(wrong);
+        for part in [
+            "group::wrong is broken on memory",
+            "src/run.rs:",
+            "load(key)",
+            "expected: 2",
+            "seen: 1",
+            "CONFORMANCE_SEED=7",
+            "create(",
+        ] {
+            assert!(reason.contains(part), "{part}: {reason}");
+        }
+    }
+
+    #[test]
+    fn error_passed_on_is_broken_and_tells_its_place() {
+        let reason = broken(Guarantee::new("group", "passed_on", |cx| {
+            Box::pin(async move { Ok(cx.store().touch(&cx.key(), Cx::LONG).await?) })
+        }));
+        assert!(
+            reason.contains("src/run.rs:") && reason.contains("no live record"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn panic_hang_and_blocked_thread_are_broken() {
+        let reason = broken(Guarantee::new("group", "panics", |_| {
+            Box::pin(async { panic!("seven") })
+        }));
+        assert!(reason.contains("panicked: seven"), "{reason}");
+        let hang = Guarantee::new("group", "hangs", |_| Box::pin(std::future::pending()));
+        assert!(broken(hang).contains("still running after 200ms"));
+        let blocked = Guarantee::new("group", "blocks", |_| {
+            Box::pin(async {
+                std::thread::sleep(Duration::from_secs(2));
+                Ok(())
+            })
+        });
+        assert!(broken(blocked).contains("still running after 200ms"));
+    }
+
+    #[test]
+    fn claims_are_held_both_ways() {
+        let unsupported = |_: Cx| -> crate::table::Running { Box::pin(async { Err(Stop::Unsupported) }) };
+        assert!(broken(Guarantee::new("group", "five_calls", unsupported)).contains("seen: Unsupported"));
+        let mut declared = Guarantee::new("group", "declared", unsupported);
+        declared.needs = &[Capability::Subjects];
+        assert!(broken(declared).contains("seen: Unsupported"));
+    }
+
+    #[test]
+    fn missing_hook_is_untested_with_a_reason_and_broken_without() {
+        let raw = Guarantee::new("group", "raw", |cx| {
+            Box::pin(async move { cx.raw().await.map(drop) })
+        });
+        assert_eq!(outcome(raw), (Outcome::Untested, "keeps no bytes".to_owned()));
+        let silent = Guarantee::new("group", "silent", |cx| {
+            Box::pin(async move { cx.unreachable().await.map(drop) })
+        });
+        assert!(broken(silent).contains("gives no reason"));
+    }
+
+    #[test]
+    fn missing_server_fails_the_run_and_a_list_needs_none() {
+        let run = |arguments: &[&str]| {
+            let code = run_with::<Memory>(Arguments::from_iter([&["suite"], arguments].concat()));
+            format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)
+        };
+        assert!(!run(&[]));
+        assert!(run(&["--list", "--format", "terse"]));
+    }
 }
