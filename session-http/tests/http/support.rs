@@ -392,8 +392,11 @@ impl Browser {
     }
 }
 
+/// A minute without an answer is one that never comes.
 pub(crate) async fn send(site: &Router, request: Request<Body>) -> Answer {
-    Answer::of(site.clone().oneshot(request).await.unwrap()).await
+    let response = site.clone().oneshot(request);
+    let response = tokio::time::timeout(Duration::from_secs(60), response).await;
+    Answer::of(response.unwrap().unwrap()).await
 }
 
 /// An id that no server issued.
