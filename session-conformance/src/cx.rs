@@ -134,6 +134,13 @@ impl Cx {
         self.limits().min_ttl.max(Duration::from_secs(1))
     }
 
+    /// What `remaining` may tell at most of a life that was set to `ttl` this moment: the life may last longer by the
+    /// granularity, and be told by as much too long.
+    #[must_use]
+    pub fn most(&self, ttl: Duration) -> Duration {
+        ttl.saturating_add(self.limits().granularity * 2)
+    }
+
     /// Waits until a life of `ttl` that was set before `acknowledged` is over, by the store's own granularity.
     pub async fn ended(&self, acknowledged: Instant, ttl: Duration) {
         let limits = self.limits();

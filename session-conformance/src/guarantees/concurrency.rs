@@ -59,7 +59,7 @@ async fn update_with_an_old_version_is_a_conflict_and_changes_nothing(cx: Cx) ->
         loads(&cx, &key, &current, second).await?;
     }
     let remaining = store.load(&key).await?.map(|stored| stored.remaining);
-    let most = Cx::LONG + cx.limits().granularity;
+    let most = cx.most(Cx::LONG);
     ensure(remaining.is_some_and(|remaining| remaining <= most), || {
         format!(
             "remaining after a refused update with a longer ttl\nexpected: at most {most:?}\nseen: {remaining:?}"

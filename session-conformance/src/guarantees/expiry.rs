@@ -186,7 +186,7 @@ async fn remains(
     let before = acknowledged.elapsed();
     let seen = cx.store().load(key).await?.map(|stored| stored.remaining);
     let least = ttl.saturating_sub(begun.elapsed() + granularity + TICK);
-    let most = ttl.saturating_sub(before) + granularity + TICK;
+    let most = cx.most(ttl.saturating_sub(before)) + TICK;
     ensure(seen.is_some_and(|seen| (least..=most).contains(&seen)), || {
         format!(
             "remaining after {write} with a ttl of {ttl:?}\nexpected: {least:?} to {most:?}\nseen: {seen:?}"
@@ -305,7 +305,7 @@ async fn update_never_leaves_a_session_without_an_end(cx: Cx) -> Verdict {
     for data in ["0", "1", "1", "", "2"] {
         version = store.update(&key, version, &Record::new(data), ttl).await?;
         let remaining = store.load(&key).await?.map(|stored| stored.remaining);
-        let most = ttl + cx.limits().granularity + TICK;
+        let most = cx.most(ttl) + TICK;
         ensure(remaining.is_some_and(|remaining| remaining <= most), || {
             format!(
                 "remaining after update({data:?}) with a ttl of {ttl:?}\nexpected: at most {most:?}\nseen: {remaining:?}"

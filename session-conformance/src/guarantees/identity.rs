@@ -28,7 +28,7 @@ async fn create_on_a_live_key_is_refused_and_changes_nothing(cx: Cx) -> Verdict 
     refused("create on a live key", seen, ErrorKind::AlreadyExists)?;
     loads(&cx, &key, &mine, version).await?;
     let remaining = store.load(&key).await?.map(|stored| stored.remaining);
-    let granted = Cx::LONG + cx.limits().granularity;
+    let granted = cx.most(Cx::LONG);
     same(
         format!("remaining <= {granted:?} after a refused create with a longer ttl ({remaining:?})"),
         remaining.is_some_and(|remaining| remaining <= granted),

@@ -126,10 +126,10 @@ async fn longest_declared_ttl_is_kept_and_a_longer_one_is_refused(cx: Cx) -> Ver
         .await?
         .map(|stored| stored.remaining)
         .unwrap_or_default();
-    ensure(remaining <= Cx::LONG + limits.granularity, || {
+    ensure(remaining <= cx.most(Cx::LONG), || {
         format!(
             "remaining after a refused ttl\nexpected: {:?} at most\nseen: {remaining:?}",
-            Cx::LONG
+            cx.most(Cx::LONG)
         )
     })
 }
