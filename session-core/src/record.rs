@@ -54,7 +54,8 @@ pub struct Stored {
     pub record: Record,
     /// The tag of that write.
     pub version: Version,
-    /// The life that remains, to the store's granularity. Never zero: such a record is absent.
+    /// The life that remains, to the store's granularity g. A record may live for its ttl and g, and this may tell g more
+    /// than is left: up to ttl + 2 g. Never zero: such a record is absent.
     pub remaining: Duration,
 }
 

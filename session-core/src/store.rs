@@ -111,7 +111,8 @@ pub trait Subjects: Send + Sync {
     ///
     /// # Errors
     ///
-    /// `Unavailable`: some may have been removed. Call again.
+    /// `Unavailable`: some may have been removed. Call again. So it ends too, at its deadline, where new sessions are made
+    /// as fast as it removes them.
     async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64>;
 }
 
