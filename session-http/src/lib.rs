@@ -25,3 +25,8 @@ pub use self::{
     manager::{ResponseHeaders, SessionManager, SessionManagerBuilder, Visit},
     scheme::SchemeSource,
 };
+
+/// The quick start of the workspace's README compiles.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../README.md")]
+struct WorkspaceReadme;

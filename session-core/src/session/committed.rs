@@ -32,7 +32,7 @@ pub enum ClientAction {
         /// The time from now to `deadline`.
         lasts: Duration,
     },
-    /// Explicitly logged out: make it forget its id.
+    /// Explicitly logged out: make it forget its id, if it came with one or with something in its place.
     Forget,
 }
 

@@ -275,7 +275,7 @@ impl Session {
     ///
     /// [`SessionError::Store`], [`SessionError::Contended`]: the session may live. Tell the client, and let it repeat.
     pub async fn log_out(&self) -> Result<(), SessionError> {
-        let mut state = self.loaded().await?;
+        let mut state = self.loaded_to_end().await?;
         self.shared.sessions.inner.log_out(&mut state).await
     }
 
@@ -285,7 +285,7 @@ impl Session {
     ///
     /// As [`Session::log_out`]; `Unsupported` if the store has no index by subject: then nothing was ended.
     pub async fn log_out_everywhere(&self) -> Result<u64, SessionError> {
-        let mut state = self.loaded().await?;
+        let mut state = self.loaded_to_end().await?;
         let inner = &self.shared.sessions.inner;
         let ended = inner.delete_all(&state, false).await?;
         inner.log_out(&mut state).await?;
@@ -326,10 +326,14 @@ impl Session {
     /// # Errors
     ///
     /// - [`SessionError::Gone`]: logged out or expired meanwhile. Nothing was written, nothing brought back.
-    /// - [`SessionError::Store`]: `Unavailable`: whether the changes were written is unknown. Others: nothing was.
+    /// - [`SessionError::Store`]: `Unavailable`: whether the changes were written is unknown. The handle answers so from
+    ///   then on, since a second commit might apply them twice: open the session again. (Log-out still works.)
+    ///   Other kinds: nothing was written.
     /// - [`SessionError::Contended`]: nothing was written.
     /// - [`SessionError::Encode`], [`SessionError::Decode`], [`SessionError::TooLarge`]: from an
     ///   [`update`](Session::update) that ran again on a newer value. Nothing was written.
+    ///
+    /// Dropping the future before it ends leaves an unknown outcome, too.
     pub async fn commit(&self) -> Result<Committed, SessionError> {
         let mut state = self.shared.state.lock().await;
         self.shared.sessions.commit(&mut state).await
@@ -342,6 +346,13 @@ impl Session {
     }
 
     async fn loaded(&self) -> Result<MutexGuard<'_, State>, SessionError> {
+        let state = self.loaded_to_end().await?;
+        state.check_known()?;
+        Ok(state)
+    }
+
+    /// Loaded for a log-out, which is right whatever became of the changes.
+    async fn loaded_to_end(&self) -> Result<MutexGuard<'_, State>, SessionError> {
         self.shared.used.store(true, Ordering::Relaxed);
         let mut state = self.shared.state.lock().await;
         self.shared.sessions.inner.load(&mut state).await?;

@@ -290,7 +290,7 @@ async fn log_out_of_nothing_does_nothing_and_a_new_session_may_follow() {
     session.log_out().await.unwrap();
     assert!(matches!(
         session.commit().await.unwrap().client,
-        ClientAction::Keep
+        ClientAction::Forget
     ));
     let session = world.sessions.open(Some(world.log_in().await));
     session.log_out().await.unwrap();
@@ -568,10 +568,86 @@ async fn store_that_is_down_never_gives_an_anonymous_session() {
     assert!(session.commit().await.unwrap_err().is_retryable());
     assert!(session.log_out().await.unwrap_err().is_retryable());
     store.down.store(false, Ordering::Relaxed);
+    // Whether it was written is unknown: the handle applies nothing a second time. Another request works.
+    assert!(session.commit().await.unwrap_err().is_retryable());
+    assert!(session.get::<u32>("cart").await.unwrap_err().is_retryable());
+    let session = sessions.open(Some(id));
+    session.insert("cart", &3_u32).await.unwrap();
     let _ = session.commit().await.unwrap();
     assert_eq!(session.get::<u32>("cart").await.unwrap(), Some(3));
     // Without an index by subject, "everywhere" is refused, not done by halves.
     session.log_in(ada()).await.unwrap();
     let error = session.log_out_everywhere().await.unwrap_err();
     assert_eq!(error.store_kind(), Some(ErrorKind::Unsupported));
+    // And a handle of unknown outcome can still be logged out.
+    store.down.store(true, Ordering::Relaxed);
+    assert!(session.commit().await.unwrap_err().is_retryable());
+    store.down.store(false, Ordering::Relaxed);
+    session.log_out().await.unwrap();
+    assert!(store.store.is_empty());
+}
+
+/// A store whose updates arrive, and are never answered.
+#[derive(Debug)]
+struct Silent(MemoryStore);
+
+#[async_trait]
+impl SessionStore for Silent {
+    async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
+        self.0.create(key, record, ttl).await
+    }
+    async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        self.0.load(key).await
+    }
+    async fn update(
+        &self,
+        key: &SessionKey,
+        old: Version,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<Version> {
+        self.0.update(key, old, record, ttl).await?;
+        std::future::pending().await
+    }
+    async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
+        self.0.touch(key, ttl).await
+    }
+    async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
+        self.0.delete(key, expected).await
+    }
+    fn profile(&self) -> &StoreProfile {
+        self.0.profile()
+    }
+    fn subjects(&self) -> Option<&dyn Subjects> {
+        None
+    }
+    fn sweep(&self) -> Option<&dyn Sweep> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn dropped_commit_is_not_applied_again() {
+    let sessions = Sessions::builder(Arc::new(Silent(MemoryStore::new())))
+        .build()
+        .unwrap();
+    let session = sessions.open(None);
+    session.insert("count", &1_u32).await.unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+    let session = sessions.open(Some(id.clone()));
+    session
+        .update("count", |count: Option<u32>| count.unwrap_or(0) + 1)
+        .await
+        .unwrap();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), session.commit())
+            .await
+            .is_err()
+    );
+    for _ in 0..2 {
+        let error = session.commit().await.unwrap_err();
+        assert!(error.to_string().contains("dropped before it ended"), "{error}");
+    }
+    let session = sessions.open(Some(id));
+    assert_eq!(session.get::<u32>("count").await.unwrap(), Some(2));
 }

@@ -11,34 +11,27 @@ use crate::{
 
 impl Inner {
     pub(in crate::session) async fn log_out(&self, state: &mut State) -> Result<(), SessionError> {
-        let had_id = state.id.is_some() || state.handed_out.is_some();
-        match std::mem::replace(&mut state.phase, Phase::New) {
-            Phase::Stored(mut loaded) => {
-                if let Err(error) = self.end(&mut loaded).await {
-                    // It may live: the handler may try again.
-                    state.phase = Phase::Stored(loaded);
-                    return Err(error);
-                }
-                tracing::debug!(target: "session", key = %loaded.key, "destroyed");
-            }
-            Phase::New | Phase::Unloaded => {
-                // An id past its grace reaches nothing, but who logs out with it means its session.
-                if let Some(key) = state.refused {
-                    let chain = self.follow_to_the_end(key).await?;
-                    let path = chain.passed().collect();
-                    if let Some((key, found)) = chain.end {
-                        self.end(&mut Self::loaded(key, false, path, found)).await?;
-                    }
-                }
+        if let Phase::Stored(loaded) = &mut state.phase {
+            self.end(loaded).await?;
+            tracing::debug!(target: "session", key = %loaded.key, "destroyed");
+            state.phase = Phase::New;
+        } else if let Some(key) = state.refused {
+            // An id past its grace reaches nothing, but who logs out with it means its session.
+            let chain = self.follow_to_the_end(key).await?;
+            let path = chain.passed().collect();
+            if let Some((key, found)) = chain.end {
+                self.end(&mut Self::loaded(key, false, path, found)).await?;
             }
         }
         state.id = None;
         state.handed_out = None;
+        state.unknown = None;
         state.renewal = None;
         state.changes = Changes::default();
         state.view.live = Live::new(self.clock.now(), self.lengths);
         state.view.subject = None;
-        state.forget |= had_id;
+        // Whatever it came with: a cookie that held no id is to go as well.
+        state.forget = true;
         Ok(())
     }
 

@@ -40,6 +40,9 @@ pub(super) struct State {
     /// Whether this request was on its way while its id lost its rights, at a log-in say: the browser has, or will
     /// have, a better id than a new session's.
     overtaken: bool,
+    /// The failure of a commit after which nobody knows whether the changes were written. Another commit could apply
+    /// them twice, so there is none.
+    unknown: Option<Error>,
 }
 
 enum Phase {
@@ -83,6 +86,7 @@ impl State {
             forget: false,
             refused: None,
             overtaken: false,
+            unknown: None,
         }
     }
 
@@ -98,6 +102,16 @@ impl State {
         match &self.phase {
             Phase::Stored(loaded) => Some(loaded),
             _ => None,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// The failure of a commit whose outcome is unknown.
+    pub(super) fn check_known(&self) -> Result<(), SessionError> {
+        match &self.unknown {
+            Some(error) => Err(error.clone().into()),
+            None => Ok(()),
         }
     }
 
@@ -141,14 +155,14 @@ impl Sessions {
 
 impl Inner {
     async fn commit(&self, state: &mut State) -> Result<Option<Task>, SessionError> {
+        state.check_known()?;
         match &state.phase {
             Phase::Unloaded => Ok(None),
-            Phase::New => {
-                if state.view.subject.is_some() || !state.view.live.attributes.is_empty() {
-                    self.create(state).await?;
-                }
-                Ok(None)
+            // Tried again, this makes another record under another id: nothing happens twice.
+            Phase::New if state.view.subject.is_some() || !state.view.live.attributes.is_empty() => {
+                self.create(state).await.map(|()| None)
             }
+            Phase::New => Ok(None),
             Phase::Stored(_) if state.renewal == Some(Cause::Periodic) && state.changes.is_empty() => {
                 // Only the time had come: a request that wrote nothing does not fail because of that.
                 if let Err(error) = self.renew(state).await {
@@ -157,10 +171,27 @@ impl Inner {
                 }
                 Ok(None)
             }
-            Phase::Stored(_) if state.renewal.is_some() => self.renew(state).await.map(|()| None),
-            Phase::Stored(_) if !state.changes.is_empty() => self.write(state).await.map(|()| None),
+            Phase::Stored(_) if state.renewal.is_some() || !state.changes.is_empty() => {
+                self.apply(state).await.map(|()| None)
+            }
             Phase::Stored(loaded) => Ok(self.due(loaded)),
         }
+    }
+
+    /// Applies the changes to what is stored: once, whatever happens to this call.
+    async fn apply(&self, state: &mut State) -> Result<(), SessionError> {
+        let dropped = Error::new(ErrorKind::Unavailable, self.store.profile().name);
+        // Stands if this future is dropped on the way.
+        state.unknown = Some(dropped.with_detail("an earlier commit was dropped before it ended"));
+        let outcome = match state.renewal {
+            Some(_) => self.renew(state).await,
+            None => self.write(state).await,
+        };
+        state.unknown = match &outcome {
+            Err(SessionError::Store(error)) if error.is_retryable() => Some(error.clone()),
+            _ => None,
+        };
+        outcome
     }
 
     /// The record of a session.
