@@ -229,7 +229,7 @@ impl Session {
 
     /// Makes the session `subject`'s, from the next commit on under a new id: the old one is refused from then on,
     /// without grace, so an id that was planted before the log-in is worth nothing. Both lengths begin anew.
-    /// Attributes stay.
+    /// Attributes stay, unless they were another subject's: those are removed.
     ///
     /// # Errors
     ///
@@ -245,6 +245,16 @@ impl Session {
     /// Those of loading.
     pub async fn log_in_for(&self, subject: Subject, lengths: Lengths) -> Result<(), SessionError> {
         let mut state = self.loaded().await?;
+        if state
+            .view()
+            .subject
+            .as_ref()
+            .is_some_and(|before| *before != subject)
+        {
+            // What one user left behind, or adds meanwhile, is nothing that the next one may see.
+            state.view_mut().live.attributes.clear();
+            state.changes.clear(true);
+        }
         let log_in = LogIn {
             subject,
             lengths,

@@ -162,6 +162,21 @@ async fn log_in_makes_a_new_id_and_keeps_attributes() {
 }
 
 #[tokio::test]
+async fn log_in_of_another_subject_leaves_nothing_of_the_first() {
+    let world = World::new();
+    let session = world.sessions.open(Some(world.log_in().await));
+    session.log_in(ada()).await.unwrap();
+    assert_eq!(session.names().await.unwrap(), ["cart"], "the same user again");
+    session.log_in(Subject::new("bob").unwrap()).await.unwrap();
+    session.insert("theme", &"dark".to_owned()).await.unwrap();
+    let session = world
+        .sessions
+        .open(Some(stored_id(session.commit().await.unwrap())));
+    assert_eq!(session.names().await.unwrap(), ["theme"]);
+    assert_eq!(session.subject().await.unwrap(), Subject::new("bob").ok());
+}
+
+#[tokio::test]
 async fn request_overtaken_by_a_log_in_hands_out_no_anonymous_session() {
     let world = World::new();
     let session = world.sessions.open(None);
