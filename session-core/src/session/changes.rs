@@ -1,6 +1,6 @@
 //! What a request changed, kept so that it can be applied again to a newer state.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use super::{
     Lengths, SessionError,
@@ -11,22 +11,21 @@ use crate::{Subject, Timestamp};
 /// What `update` runs: the old value in, the new one out. Run again when the commit meets a newer state.
 pub(super) type Change = Arc<dyn Fn(Option<&Attribute>) -> Result<Attribute, SessionError> + Send + Sync>;
 
-/// The changes of one request, in order.
+/// The changes of one request, in the order of the calls. All of them are kept, those too that change nothing of what was
+/// loaded: what they say holds for the state that the commit meets.
 #[derive(Default, Clone)]
 pub(super) struct Changes {
-    /// Whether every attribute that was there goes, before `attributes` applies.
-    cleared: bool,
-    /// Per attribute: a plain value or its removal, or a chain of updates on top of that.
-    attributes: BTreeMap<String, Edit>,
+    edits: Vec<Edit>,
     log_in: Option<LogIn>,
 }
 
-/// What happened to one attribute.
-#[derive(Default, Clone)]
-struct Edit {
-    /// `Some(None)`: removed. `None`: the updates start from what is there.
-    base: Option<Option<Attribute>>,
-    updates: Vec<Change>,
+/// What happened to the attributes.
+#[derive(Clone)]
+enum Edit {
+    Put(String, Attribute),
+    Remove(String),
+    Update(String, Change),
+    Clear,
 }
 
 /// A log-in during this request.
@@ -39,55 +38,35 @@ pub(super) struct LogIn {
 
 impl Changes {
     pub(super) fn is_empty(&self) -> bool {
-        !self.cleared && self.attributes.is_empty() && self.log_in.is_none()
+        self.edits.is_empty() && self.log_in.is_none()
     }
 
     pub(super) fn put(&mut self, name: &str, attribute: Attribute) {
-        self.attributes.insert(
-            name.to_owned(),
-            Edit {
-                base: Some(Some(attribute)),
-                updates: Vec::new(),
-            },
-        );
+        self.forget(name);
+        self.edits.push(Edit::Put(name.to_owned(), attribute));
     }
 
-    /// `stored`: whether the attribute is in the record that these changes apply to.
-    pub(super) fn remove(&mut self, name: &str, stored: bool) {
-        if stored && !self.cleared {
-            self.attributes.insert(
-                name.to_owned(),
-                Edit {
-                    base: Some(None),
-                    updates: Vec::new(),
-                },
-            );
-        } else {
-            self.attributes.remove(name);
-        }
+    pub(super) fn remove(&mut self, name: &str) {
+        self.forget(name);
+        self.edits.push(Edit::Remove(name.to_owned()));
     }
 
     pub(super) fn update(&mut self, name: &str, change: Change) {
-        self.attributes
-            .entry(name.to_owned())
-            .or_default()
-            .updates
-            .push(change);
+        self.edits.push(Edit::Update(name.to_owned(), change));
     }
 
-    /// `stored`: whether the record that these changes apply to has attributes at all.
-    pub(super) fn clear(&mut self, stored: bool) {
-        self.attributes.clear();
-        self.cleared = stored;
+    pub(super) fn clear(&mut self) {
+        self.edits.clear();
+        self.edits.push(Edit::Clear);
+    }
+
+    /// What came before a plain value or a removal makes no difference any more.
+    fn forget(&mut self, name: &str) {
+        self.edits.retain(|edit| edit.name() != Some(name));
     }
 
     pub(super) fn log_in(&mut self, log_in: LogIn) {
         self.log_in = Some(log_in);
-    }
-
-    /// Whether `name` has been changed.
-    pub(super) fn touches(&self, name: &str) -> bool {
-        self.cleared || self.attributes.contains_key(name)
     }
 
     /// Applies the changes to a state. The same changes on a newer state give the merged one.
@@ -96,28 +75,34 @@ impl Changes {
     ///
     /// What an update's closure meets: a value that it cannot read, or whose result cannot be stored.
     pub(super) fn apply(&self, live: &mut Live, subject: &mut Option<Subject>) -> Result<(), SessionError> {
-        if self.cleared {
-            live.attributes.clear();
-        }
-        for (name, edit) in &self.attributes {
-            match &edit.base {
-                Some(Some(attribute)) => {
+        for edit in &self.edits {
+            match edit {
+                Edit::Put(name, attribute) => {
                     live.attributes.insert(name.clone(), attribute.clone());
                 }
-                Some(None) => {
+                Edit::Remove(name) => {
                     live.attributes.remove(name);
                 }
-                None => {}
-            }
-            for change in &edit.updates {
-                let attribute = change(live.attributes.get(name))?;
-                live.attributes.insert(name.clone(), attribute);
+                Edit::Update(name, change) => {
+                    let attribute = change(live.attributes.get(name))?;
+                    live.attributes.insert(name.clone(), attribute);
+                }
+                Edit::Clear => live.attributes.clear(),
             }
         }
         if let Some(log_in) = &self.log_in {
             log_in.apply(live, subject);
         }
         Ok(())
+    }
+}
+
+impl Edit {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Put(name, _) | Self::Remove(name) | Self::Update(name, _) => Some(name),
+            Self::Clear => None,
+        }
     }
 }
 
@@ -134,8 +119,10 @@ impl LogIn {
 impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Changes")
-            .field("cleared", &self.cleared)
-            .field("attributes", &self.attributes.keys().collect::<Vec<_>>())
+            .field(
+                "attributes",
+                &self.edits.iter().map(Edit::name).collect::<Vec<_>>(),
+            )
             .field("log_in", &self.log_in.is_some())
             .finish()
     }

@@ -104,11 +104,6 @@ impl Session {
         check_name(name)?;
         let mut state = self.loaded().await?;
         let attribute = encode(self.codecs(), name, value)?;
-        let unchanged =
-            !state.changes.touches(name) && state.view().live.attributes.get(name) == Some(&attribute);
-        if unchanged {
-            return Ok(());
-        }
         self.check_size(&state, name, &attribute)?;
         state
             .view_mut()
@@ -120,8 +115,8 @@ impl Session {
     }
 
     /// Replaces the attribute `name` by what `change` makes of it, and returns that. If somebody else's write comes
-    /// between, `change` runs again on the newer value when the session is committed: 100 requests that add one add
-    /// 100. It must therefore depend on nothing but its argument; what it returned here may be out of date then.
+    /// between, `change` runs again on the newer value when the session is committed, in the order of the calls: 100
+    /// requests that add one add 100. It must therefore depend on nothing but its argument; what it returned here may be out of date then.
     ///
     /// # Errors
     ///
@@ -161,10 +156,7 @@ impl Session {
     pub async fn remove(&self, name: &str) -> Result<bool, SessionError> {
         let mut state = self.loaded().await?;
         let was_there = state.view_mut().live.attributes.remove(name).is_some();
-        let stored = state
-            .stored()
-            .is_some_and(|stored| stored.live.attributes.contains_key(name));
-        state.changes.remove(name, stored);
+        state.changes.remove(name);
         Ok(was_there)
     }
 
@@ -176,10 +168,7 @@ impl Session {
     pub async fn clear(&self) -> Result<(), SessionError> {
         let mut state = self.loaded().await?;
         state.view_mut().live.attributes.clear();
-        let stored = state
-            .stored()
-            .is_some_and(|stored| !stored.live.attributes.is_empty());
-        state.changes.clear(stored);
+        state.changes.clear();
         Ok(())
     }
 
@@ -253,7 +242,7 @@ impl Session {
         {
             // What one user left behind, or adds meanwhile, is nothing that the next one may see.
             state.view_mut().live.attributes.clear();
-            state.changes.clear(true);
+            state.changes.clear();
         }
         let log_in = LogIn {
             subject,
@@ -280,6 +269,8 @@ impl Session {
 
     /// Ends the session, now: nobody reaches it any more when this returns, under whatever id, and no request in
     /// flight brings it back. The client is made to forget its id at the commit. The handle is a new, empty session.
+    /// A handle is for one request: one that is kept for longer than the session's idle time (a WebSocket's, say) may
+    /// no longer find where the session went, and should be opened anew before a log-out.
     ///
     /// # Errors
     ///
@@ -302,7 +293,8 @@ impl Session {
         Ok(ended)
     }
 
-    /// Ends every other session of this session's subject, now, and tells how many there were.
+    /// Ends every other session of this session's subject, now, and tells how many there were. (If another request is
+    /// renewing this one at this very moment, it may end as well: rather one log-in too many than one session.)
     ///
     /// # Errors
     ///
@@ -331,7 +323,7 @@ impl Session {
 
     /// Writes what changed, and renews the id if that is due. To be called before the response is sent: what the
     /// client reads next is then there. Nothing changed: nothing is written. A new session without attributes and
-    /// subject is not stored. May be called again after further changes.
+    /// subject is not stored. May be called again after further changes. Needs a tokio runtime with its timer enabled.
     ///
     /// # Errors
     ///

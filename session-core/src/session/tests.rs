@@ -1,10 +1,11 @@
 //! What a session promises, with a clock that stands still: times, grace, theft, limits, errors.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
 };
-use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -499,31 +500,115 @@ async fn id_is_in_no_debug_text() {
     );
 }
 
-/// A store that is down while told so.
-#[derive(Debug)]
-struct Breakable {
-    store: MemoryStore,
-    down: AtomicBool,
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Works,
+    RequestLost,
+    /// Carried out, and never answered.
+    Hangs,
+    /// Given up by the caller, carried out by [`Scripted::deliver`].
+    Late,
+    /// Carried out after the interlude.
+    Overtaken,
 }
 
-impl Breakable {
-    fn check(&self) -> Result<()> {
-        match self.down.load(Ordering::Relaxed) {
-            true => Err(Error::new(ErrorKind::Unavailable, "memory")),
-            false => Ok(()),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Create,
+    Load,
+    Update,
+    Touch,
+    Delete,
+}
+
+type Script = Box<dyn FnMut(Op) -> Fate + Send>;
+type Deed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The memory store, each call of which ends as a script says.
+struct Scripted {
+    store: Arc<MemoryStore>,
+    script: Mutex<Script>,
+    late: Mutex<Vec<Deed>>,
+    interlude: Mutex<Option<Deed>>,
+}
+
+impl Scripted {
+    fn new(store: MemoryStore) -> Arc<Self> {
+        let script: Script = Box::new(|_| Fate::Works);
+        Arc::new(Self {
+            store: Arc::new(store),
+            script: Mutex::new(script),
+            late: Mutex::default(),
+            interlude: Mutex::default(),
+        })
+    }
+
+    fn script(&self, script: impl FnMut(Op) -> Fate + Send + 'static) {
+        *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    fn down(&self, down: bool) {
+        self.script(move |_| if down { Fate::RequestLost } else { Fate::Works });
+    }
+
+    async fn deliver(&self) {
+        let calls = std::mem::take(&mut *self.late.lock().unwrap());
+        for call in calls {
+            call.await;
         }
+    }
+
+    async fn call<T, F>(&self, op: Op, run: impl FnOnce(Arc<MemoryStore>) -> F) -> Result<T>
+    where
+        T: 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let fate = (self.script.lock().unwrap())(op);
+        let call = run(self.store.clone());
+        match fate {
+            Fate::Works => return call.await,
+            Fate::Overtaken => {
+                let interlude = self.interlude.lock().unwrap().take();
+                if let Some(interlude) = interlude {
+                    interlude.await;
+                }
+                return call.await;
+            }
+            Fate::RequestLost => {}
+            Fate::Hangs => {
+                let _ = call.await;
+                std::future::pending::<()>().await;
+            }
+            Fate::Late => self
+                .late
+                .lock()
+                .unwrap()
+                .push(Box::pin(async move { drop(call.await) })),
+        }
+        Err(Error::new(ErrorKind::Unavailable, "memory"))
+    }
+}
+
+impl std::fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.store.fmt(f)
     }
 }
 
 #[async_trait]
-impl SessionStore for Breakable {
+impl SessionStore for Scripted {
     async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
-        self.check()?;
-        self.store.create(key, record, ttl).await
+        let (key, record) = (*key, record.clone());
+        self.call(Op::Create, move |store| async move {
+            store.create(&key, &record, ttl).await
+        })
+        .await
     }
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
-        self.check()?;
-        self.store.load(key).await
+        let key = *key;
+        self.call(Op::Load, move |store| async move { store.load(&key).await })
+            .await
     }
     async fn update(
         &self,
@@ -532,16 +617,26 @@ impl SessionStore for Breakable {
         record: &Record,
         ttl: Duration,
     ) -> Result<Version> {
-        self.check()?;
-        self.store.update(key, old, record, ttl).await
+        let (key, record) = (*key, record.clone());
+        self.call(Op::Update, move |store| async move {
+            store.update(&key, old, &record, ttl).await
+        })
+        .await
     }
     async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
-        self.check()?;
-        self.store.touch(key, ttl).await
+        let key = *key;
+        self.call(
+            Op::Touch,
+            move |store| async move { store.touch(&key, ttl).await },
+        )
+        .await
     }
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
-        self.check()?;
-        self.store.delete(key, expected).await
+        let key = *key;
+        self.call(Op::Delete, move |store| async move {
+            store.delete(&key, expected).await
+        })
+        .await
     }
     fn profile(&self) -> &StoreProfile {
         self.store.profile()
@@ -554,18 +649,33 @@ impl SessionStore for Breakable {
     }
 }
 
+/// A new session with a counter at 1.
+async fn counter(sessions: &Sessions) -> SessionId {
+    let session = sessions.open(None);
+    session.insert("count", &1_u32).await.unwrap();
+    stored_id(session.commit().await.unwrap())
+}
+
+async fn add_one(session: &Session) {
+    session
+        .update("count", |count: Option<u32>| count.unwrap_or(0) + 1)
+        .await
+        .unwrap();
+}
+
+async fn count(sessions: &Sessions, id: &SessionId) -> Option<u32> {
+    sessions.open(Some(id.clone())).get("count").await.unwrap()
+}
+
 #[tokio::test]
 async fn store_that_is_down_never_gives_an_anonymous_session() {
-    let store = Arc::new(Breakable {
-        store: MemoryStore::new(),
-        down: AtomicBool::new(false),
-    });
+    let store = Scripted::new(MemoryStore::new());
     let sessions = Sessions::builder(store.clone()).build().unwrap();
     let session = sessions.open(None);
     session.insert("cart", &1_u32).await.unwrap();
     let id = stored_id(session.commit().await.unwrap());
 
-    store.down.store(true, Ordering::Relaxed);
+    store.down(true);
     let session = sessions.open(Some(id.clone()));
     assert!(session.get::<u32>("cart").await.unwrap_err().is_retryable());
     assert!(session.insert("cart", &2_u32).await.unwrap_err().is_retryable());
@@ -575,14 +685,14 @@ async fn store_that_is_down_never_gives_an_anonymous_session() {
         ClientAction::Keep
     ));
     // The same handle works once the store is back.
-    store.down.store(false, Ordering::Relaxed);
+    store.down(false);
     assert_eq!(session.get::<u32>("cart").await.unwrap(), Some(1));
     // Going down between load and commit: the commit tells.
     session.insert("cart", &3_u32).await.unwrap();
-    store.down.store(true, Ordering::Relaxed);
+    store.down(true);
     assert!(session.commit().await.unwrap_err().is_retryable());
     assert!(session.log_out().await.unwrap_err().is_retryable());
-    store.down.store(false, Ordering::Relaxed);
+    store.down(false);
     // Whether it was written is unknown: the handle applies nothing a second time. Another request works.
     assert!(session.commit().await.unwrap_err().is_retryable());
     assert!(session.get::<u32>("cart").await.unwrap_err().is_retryable());
@@ -595,74 +705,241 @@ async fn store_that_is_down_never_gives_an_anonymous_session() {
     let error = session.log_out_everywhere().await.unwrap_err();
     assert_eq!(error.store_kind(), Some(ErrorKind::Unsupported));
     // And a handle of unknown outcome can still be logged out.
-    store.down.store(true, Ordering::Relaxed);
+    store.down(true);
     assert!(session.commit().await.unwrap_err().is_retryable());
-    store.down.store(false, Ordering::Relaxed);
+    store.down(false);
     session.log_out().await.unwrap();
     assert!(store.store.is_empty());
 }
 
-/// A store whose updates arrive, and are never answered.
-#[derive(Debug)]
-struct Silent(MemoryStore);
-
-#[async_trait]
-impl SessionStore for Silent {
-    async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
-        self.0.create(key, record, ttl).await
-    }
-    async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
-        self.0.load(key).await
-    }
-    async fn update(
-        &self,
-        key: &SessionKey,
-        old: Version,
-        record: &Record,
-        ttl: Duration,
-    ) -> Result<Version> {
-        self.0.update(key, old, record, ttl).await?;
-        std::future::pending().await
-    }
-    async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
-        self.0.touch(key, ttl).await
-    }
-    async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
-        self.0.delete(key, expected).await
-    }
-    fn profile(&self) -> &StoreProfile {
-        self.0.profile()
-    }
-    fn subjects(&self) -> Option<&dyn Subjects> {
-        None
-    }
-    fn sweep(&self) -> Option<&dyn Sweep> {
-        None
-    }
-}
-
 #[tokio::test]
 async fn dropped_commit_is_not_applied_again() {
-    let sessions = Sessions::builder(Arc::new(Silent(MemoryStore::new())))
-        .build()
-        .unwrap();
-    let session = sessions.open(None);
-    session.insert("count", &1_u32).await.unwrap();
-    let id = stored_id(session.commit().await.unwrap());
+    let store = Scripted::new(MemoryStore::new());
+    let sessions = Sessions::builder(store.clone()).build().unwrap();
+    let id = counter(&sessions).await;
     let session = sessions.open(Some(id.clone()));
-    session
-        .update("count", |count: Option<u32>| count.unwrap_or(0) + 1)
-        .await
-        .unwrap();
+    add_one(&session).await;
+    store.script(|op| {
+        if op == Op::Update {
+            Fate::Hangs
+        } else {
+            Fate::Works
+        }
+    });
     assert!(
         tokio::time::timeout(Duration::from_millis(20), session.commit())
             .await
             .is_err()
     );
+    store.down(false);
     for _ in 0..2 {
         let error = session.commit().await.unwrap_err();
         assert!(error.to_string().contains("dropped before it ended"), "{error}");
     }
+    assert_eq!(count(&sessions, &id).await, Some(2));
+}
+
+#[tokio::test]
+async fn call_that_arrives_late_is_not_applied_again_after_eight_others() {
+    let store = Scripted::new(MemoryStore::new());
+    let sessions = Sessions::builder(store.clone()).build().unwrap();
+    let others = Sessions::builder(store.store.clone()).build().unwrap();
+    let id = counter(&sessions).await;
+    let session = sessions.open(Some(id.clone()));
+    add_one(&session).await;
+    // The first try arrives while the second is on its way, and eight others write before that gets there.
+    let mut updates = 0;
+    store.script(move |op| {
+        updates += usize::from(op == Op::Update);
+        match (op, updates) {
+            (Op::Update, 1) => Fate::Late,
+            (Op::Update, 2) => Fate::Overtaken,
+            _ => Fate::Works,
+        }
+    });
+    let (late, others_id) = (store.clone(), id.clone());
+    *store.interlude.lock().unwrap() = Some(Box::pin(async move {
+        late.deliver().await;
+        for theme in 0..8_u32 {
+            let other = others.open(Some(others_id.clone()));
+            other.insert("theme", &theme).await.unwrap();
+            let _ = other.commit().await.unwrap();
+        }
+    }));
+    assert!(session.commit().await.unwrap_err().is_retryable());
+    assert_eq!(count(&sessions, &id).await, Some(2));
+}
+
+#[tokio::test]
+async fn failed_log_out_leaves_no_way_over_the_writes_of_others() {
+    let store = Scripted::new(MemoryStore::new());
+    let sessions = Sessions::builder(store.clone()).build().unwrap();
+    for rival_logs_in in [false, true] {
+        let id = counter(&sessions).await;
+        let session = sessions.open(Some(id.clone()));
+        assert!(session.info().await.unwrap().is_some());
+        let rival = sessions.open(Some(id.clone()));
+        add_one(&rival).await;
+        if rival_logs_in {
+            rival.log_in(ada()).await.unwrap();
+        }
+        let client = rival.commit().await.unwrap().client;
+        // The first deletion meets the rival's write, the second is lost.
+        let mut deletions = 0;
+        store.script(move |op| {
+            deletions += usize::from(op == Op::Delete);
+            if op == Op::Delete && deletions > 1 {
+                Fate::RequestLost
+            } else {
+                Fate::Works
+            }
+        });
+        assert!(session.log_out().await.unwrap_err().is_retryable());
+        store.down(false);
+        session
+            .insert("notice", &"not logged out".to_owned())
+            .await
+            .unwrap();
+        let outcome = session.commit().await;
+        match client {
+            ClientAction::Store { id, .. } => {
+                assert!(matches!(outcome, Err(SessionError::Gone)), "{outcome:?}");
+                let rival = sessions.open(Some(id.clone()));
+                assert_eq!(rival.subject().await.unwrap(), Some(ada()));
+                assert_eq!(rival.names().await.unwrap(), ["count"]);
+            }
+            _ => {
+                let _ = outcome.unwrap();
+                assert_eq!(count(&sessions, &id).await, Some(2));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn changes_that_change_nothing_yet_hold_for_what_the_commit_meets() {
+    let world = World::with(|builder| builder.renew_every(None));
+    let id = world.log_in().await;
+    let rival = async |name: &'static str, value: u32| {
+        let rival = world.sessions.open(Some(id.clone()));
+        rival.insert(name, &value).await.unwrap();
+        let _ = rival.commit().await.unwrap();
+    };
+    let session = world.sessions.open(Some(id.clone()));
+    assert!(!session.remove("scope").await.unwrap());
+    session.insert("cart", &1_u32).await.unwrap();
+    session.insert("seen", &true).await.unwrap();
+    rival("scope", 7).await;
+    rival("cart", 9).await;
+    let _ = session.commit().await.unwrap();
+    // Removed and inserted by the later commit, though both changed nothing when they were called.
+    let session = world.sessions.open(Some(id.clone()));
+    assert_eq!(session.names().await.unwrap(), ["cart", "seen"]);
+    assert_eq!(session.get::<u32>("cart").await.unwrap(), Some(1));
+
+    session.clear().await.unwrap();
+    let _ = session.commit().await.unwrap();
+    session.clear().await.unwrap();
+    rival("scope", 7).await;
+    session.renew().await.unwrap();
+    let session = world
+        .sessions
+        .open(Some(stored_id(session.commit().await.unwrap())));
+    assert_eq!(session.names().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn store_that_takes_no_new_record_keeps_the_sessions_it_has() {
+    let clock = Arc::new(StillClock::default());
+    let store = Arc::new(
+        MemoryStore::builder()
+            .max_records(1)
+            .clock(clock.clone())
+            .build()
+            .unwrap(),
+    );
+    let sessions = Sessions::builder(store).clock(clock.clone()).build().unwrap();
+    let session = sessions.open(None);
+    session.log_in(ada()).await.unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+    for minute in 0..120_u32 {
+        clock.0.fetch_add(60_000, Ordering::Relaxed);
+        let session = sessions.open(Some(id.clone()));
+        assert_eq!(
+            session.subject().await.unwrap(),
+            Some(ada()),
+            "after {minute} minutes"
+        );
+        if minute % 10 == 0 {
+            session.insert("minute", &minute).await.unwrap();
+        }
+        let committed = session.commit().await.unwrap();
+        if let Some(upkeep) = committed.upkeep {
+            upkeep.run().await;
+        }
+    }
     let session = sessions.open(Some(id));
-    assert_eq!(session.get::<u32>("count").await.unwrap(), Some(2));
+    assert_eq!(session.get::<u32>("minute").await.unwrap(), Some(110));
+}
+
+#[tokio::test]
+async fn request_that_many_renewals_overtook_hands_out_no_anonymous_session() {
+    let world = World::with(|builder| builder.renew_every(SECOND));
+    let first = world.log_in().await;
+    let mut id = first.clone();
+    for _ in 0..6 {
+        world.advance(SECOND);
+        let ClientAction::Store { id: next, .. } = world.read(&id).await.1 else {
+            panic!()
+        };
+        id = next;
+    }
+    let late = world.sessions.open(Some(first));
+    late.insert("cart", &8_u32).await.unwrap();
+    assert!(matches!(late.commit().await, Err(SessionError::Gone)));
+    assert_eq!(world.read(&id).await.0, Some(1));
+}
+
+#[tokio::test]
+async fn remembered_visitor_whose_new_id_was_lost_comes_back_days_later() {
+    let world = World::new();
+    let session = world.sessions.open(None);
+    session
+        .log_in_for(ada(), Lengths::new(168 * HOUR, 720 * HOUR))
+        .await
+        .unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+    world.advance(HOUR);
+    assert!(matches!(world.read(&id).await.1, ClientAction::Store { .. }));
+    world.advance(100 * HOUR);
+    let session = world.sessions.open(Some(id));
+    assert_eq!(session.subject().await.unwrap(), Some(ada()));
+    let _ = stored_id(session.commit().await.unwrap());
+}
+
+#[tokio::test]
+async fn renewal_that_never_comes_is_no_overflow() {
+    let world = World::with(|builder| builder.renew_every(Duration::MAX));
+    let session = world.sessions.open(Some(world.log_in().await));
+    session.renew().await.unwrap();
+    assert_eq!(
+        world.read(&stored_id(session.commit().await.unwrap())).await.0,
+        Some(1)
+    );
+}
+
+#[tokio::test]
+async fn log_out_of_an_overtaken_request_may_leave_a_notice() {
+    let world = World::new();
+    let session = world.sessions.open(None);
+    session.insert("cart", &1_u32).await.unwrap();
+    let anonymous = stored_id(session.commit().await.unwrap());
+    let session = world.sessions.open(Some(anonymous.clone()));
+    session.log_in(ada()).await.unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+    let late = world.sessions.open(Some(anonymous));
+    late.log_out().await.unwrap();
+    late.insert("notice", &"logged out".to_owned()).await.unwrap();
+    let _ = stored_id(late.commit().await.unwrap());
+    assert_eq!(world.read(&id).await.0, None);
 }

@@ -24,6 +24,8 @@ pub(super) struct Chain {
     pub(super) links: Vec<(SessionKey, Retired)>,
     /// The session at the end, if it still lives.
     pub(super) end: Option<(SessionKey, Found)>,
+    /// Whether there are more links than were followed.
+    too_deep: bool,
 }
 
 /// A live session in the store.
@@ -124,10 +126,12 @@ impl Inner {
             .map(|(_, retired)| retired.grace_ends)
             .filter(|ended| *ended <= now)
             .max();
-        let Chain { links, end } = chain;
+        let Chain { links, end, too_deep } = chain;
         let Some((end, found)) = end else {
             state.refused = links.last().map(|(_, retired)| retired.new_key);
-            tracing::debug!(target: "session", %key, "no session under this id");
+            // Renewed more often than a request can follow: its browser has, or will have, a newer id.
+            state.overtaken = too_deep;
+            tracing::debug!(target: "session", %key, too_deep, "no session under this id");
             return Ok(Phase::New);
         };
         match verdict {
@@ -139,7 +143,7 @@ impl Inner {
                 if used_since && cause == Cause::Periodic && self.on_retired_id == RetiredIdPolicy::EndSession
                 {
                     let path = links.iter().map(|(key, _)| *key).collect();
-                    self.end(&mut Self::loaded(end, false, path, found)).await?;
+                    self.end(&Self::loaded(end, false, path, found)).await?;
                 }
                 Ok(Phase::New)
             }
@@ -187,12 +191,20 @@ impl Inner {
         let (mut links, mut key) = (Vec::new(), key);
         loop {
             let Some(stored) = self.store.load(&key).await? else {
-                return Ok(Chain { links, end: None });
+                return Ok(Chain {
+                    links,
+                    end: None,
+                    too_deep: false,
+                });
             };
             match self.open_envelope(&stored.record.data)? {
                 Envelope::Live(live) if live.deadline <= self.clock.now() => {
                     tracing::debug!(target: "session", %key, "the session is past its deadline");
-                    return Ok(Chain { links, end: None });
+                    return Ok(Chain {
+                        links,
+                        end: None,
+                        too_deep: false,
+                    });
                 }
                 Envelope::Live(live) => {
                     let (version, remaining) = (stored.version, stored.remaining);
@@ -205,13 +217,18 @@ impl Inner {
                     return Ok(Chain {
                         links,
                         end: Some((key, found)),
+                        too_deep: false,
                     });
                 }
                 Envelope::Retired(retired) => {
                     let next = retired.new_key;
                     links.push((key, retired));
                     if links.len() > most_links {
-                        return Ok(Chain { links, end: None });
+                        return Ok(Chain {
+                            links,
+                            end: None,
+                            too_deep: true,
+                        });
                     }
                     key = next;
                 }

@@ -11,7 +11,7 @@ use crate::{
 
 impl Inner {
     pub(in crate::session) async fn log_out(&self, state: &mut State) -> Result<(), SessionError> {
-        if let Phase::Stored(loaded) = &mut state.phase {
+        if let Phase::Stored(loaded) = &state.phase {
             self.end(loaded).await?;
             tracing::debug!(target: "session", key = %loaded.key, "destroyed");
             state.phase = Phase::New;
@@ -20,12 +20,14 @@ impl Inner {
             let chain = self.follow_to_the_end(key).await?;
             let path = chain.passed().collect();
             if let Some((key, found)) = chain.end {
-                self.end(&mut Self::loaded(key, false, path, found)).await?;
+                self.end(&Self::loaded(key, false, path, found)).await?;
             }
         }
         state.id = None;
         state.handed_out = None;
         state.unknown = None;
+        state.refused = None;
+        state.overtaken = false;
         state.renewal = None;
         state.changes = Changes::default();
         state.view.live = Live::new(self.clock.now(), self.lengths);
@@ -52,15 +54,18 @@ impl Inner {
     }
 
     /// Deletes a session, wherever it has gone since it was loaded, and then the retired records on the way to it.
-    pub(super) async fn end(&self, loaded: &mut Loaded) -> Result<(), SessionError> {
+    /// What was loaded stays as it is: should this fail, a later commit must meet the conflict, not write old content
+    /// over what others wrote.
+    pub(super) async fn end(&self, loaded: &Loaded) -> Result<(), SessionError> {
+        let (mut key, mut version, mut path) = (loaded.key, loaded.version, loaded.path.clone());
         let mut attempts = Attempts::default();
         loop {
             let expected = if planted!(self, UnconditionalDelete) {
                 None
             } else {
-                Some(loaded.version)
+                Some(version)
             };
-            match self.store.delete(&loaded.key, expected).await {
+            match self.store.delete(&key, expected).await {
                 Ok(_) => break,
                 Err(error) => match error.kind() {
                     ErrorKind::Conflict => attempts.after_conflict().await?,
@@ -68,12 +73,12 @@ impl Inner {
                     _ => return Err(error.into()),
                 },
             }
-            let chain = self.follow_to_the_end(loaded.key).await?;
-            loaded.path.extend(chain.passed());
-            let Some((key, found)) = chain.end else { break };
-            (loaded.key, loaded.version) = (key, found.version);
+            let chain = self.follow_to_the_end(key).await?;
+            path.extend(chain.passed());
+            let Some((end, found)) = chain.end else { break };
+            (key, version) = (end, found.version);
         }
-        for retired in &loaded.path {
+        for retired in &path {
             self.remove_retired(retired).await;
         }
         Ok(())

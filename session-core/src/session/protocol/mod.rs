@@ -105,6 +105,11 @@ impl State {
         }
     }
 
+    /// Whether the changes, all together, make a difference to what was loaded.
+    fn is_changed(&self, loaded: &Loaded) -> bool {
+        self.view.live.attributes != loaded.live.attributes || self.view.subject != loaded.subject
+    }
+
     /// # Errors
     ///
     /// The failure of a commit whose outcome is unknown.
@@ -163,15 +168,18 @@ impl Inner {
                 self.create(state).await.map(|()| None)
             }
             Phase::New => Ok(None),
-            Phase::Stored(_) if state.renewal == Some(Cause::Periodic) && state.changes.is_empty() => {
+            Phase::Stored(loaded) if state.renewal == Some(Cause::Periodic) && !state.is_changed(loaded) => {
                 // Only the time had come: a request that wrote nothing does not fail because of that.
+                let due = self.due(loaded);
+                state.changes = Changes::default();
                 if let Err(error) = self.renew(state).await {
                     tracing::warn!(target: "session", %error, "the id was not renewed");
                     state.renewal = None;
+                    return Ok(due);
                 }
                 Ok(None)
             }
-            Phase::Stored(_) if state.renewal.is_some() || !state.changes.is_empty() => {
+            Phase::Stored(loaded) if state.renewal.is_some() || state.is_changed(loaded) => {
                 self.apply(state).await.map(|()| None)
             }
             Phase::Stored(loaded) => Ok(self.due(loaded)),
@@ -198,7 +206,7 @@ impl Inner {
     fn record(&self, live: &Live, subject: &Option<Subject>) -> Result<Record, SessionError> {
         let data = super::envelope::encode_live(live);
         let (size, limit) = (data.len(), self.store.profile().limits.max_record);
-        if size > limit {
+        if size > limit || live.attributes.len() > usize::from(u16::MAX) {
             let attributes = live.attributes.iter();
             let attributes = attributes.map(|(name, attribute)| (name.as_str(), attribute.bytes.len()));
             return Err(SessionError::too_large(size, limit, attributes));

@@ -61,7 +61,17 @@ impl Inner {
             };
             let current = match fresh.take() {
                 None => {
-                    let (id, key, version) = self.place(&live, &subject).await?;
+                    let placed = self.place(&live, &subject).await;
+                    if let Err(error) = &placed
+                        && cause == Cause::Periodic
+                        && !error.is_retryable()
+                    {
+                        // The store takes no new record (it is full): what is there can still be changed.
+                        tracing::warn!(target: "session", %error, "the id was not renewed");
+                        state.renewal = None;
+                        return self.write(state).await;
+                    }
+                    let (id, key, version) = placed?;
                     Fresh {
                         id,
                         key,
@@ -218,7 +228,7 @@ impl Inner {
         let record = Record::new(encode_retired(&retired)).with_not_after(old.live.deadline);
         let error = match self
             .store
-            .update(&old.key, old.version, &record, self.retired_ttl())
+            .update(&old.key, old.version, &record, self.retired_ttl(&old.live))
             .await
         {
             Ok(_) => return Ok(Step::Done),
@@ -269,11 +279,11 @@ impl Inner {
         }
     }
 
-    /// How long a retired record is kept: long enough to tell a late client and a thief from a stranger.
-    fn retired_ttl(&self) -> Duration {
+    /// How long a retired record is kept: long enough to tell a late client and a thief from a stranger, and for a client
+    /// whose new id was lost on the way, as long as the session would have waited for it.
+    fn retired_ttl(&self, old: &Live) -> Duration {
         let interval = self.renew_every.unwrap_or(Duration::from_secs(15 * 60));
-        self.grace
-            .max(2 * interval)
-            .min(self.store.profile().limits.max_ttl)
+        let kept = self.grace.max(interval.saturating_mul(2)).max(old.lengths.idle());
+        kept.min(self.store.profile().limits.max_ttl)
     }
 }

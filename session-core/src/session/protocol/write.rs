@@ -10,6 +10,13 @@ use crate::{
     },
 };
 
+/// The first call of a write whose outcome is unknown: it may still arrive.
+struct Lost {
+    error: Error,
+    /// The newest write in the record that it was to replace.
+    base: Option<WriteId>,
+}
+
 impl Inner {
     /// Stores a new session under a new id.
     pub(super) async fn create(&self, state: &mut State) -> Result<(), SessionError> {
@@ -81,6 +88,23 @@ impl Inner {
     /// Writes this request's changes, onto whatever others have written meanwhile.
     pub(super) async fn write(&self, state: &mut State) -> Result<(), SessionError> {
         let write = random_bytes()?;
+        let mut lost = None;
+        match self.write_as(state, write, &mut lost).await {
+            // A call whose outcome is unknown stays so, whatever stopped the later attempts.
+            Err(error) if !matches!(error, SessionError::Gone) => Err(match lost {
+                Some(Lost { error, .. }) => error.into(),
+                None => error,
+            }),
+            outcome => outcome,
+        }
+    }
+
+    async fn write_as(
+        &self,
+        state: &mut State,
+        write: WriteId,
+        lost: &mut Option<Lost>,
+    ) -> Result<(), SessionError> {
         let mut attempts = Attempts::default();
         loop {
             let Phase::Stored(loaded) = &state.phase else {
@@ -88,7 +112,7 @@ impl Inner {
             };
             let (live, subject) = self.next(state, loaded, write)?;
             let (record, ttl) = (self.record(&live, &subject)?, self.ttl(&live)?);
-            let lost = match self.store.update(&loaded.key, loaded.version, &record, ttl).await {
+            match self.store.update(&loaded.key, loaded.version, &record, ttl).await {
                 Ok(version) => {
                     let (key, presented, path) = (loaded.key, loaded.presented, loaded.path.clone());
                     let remaining = ttl;
@@ -105,19 +129,20 @@ impl Inner {
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::NotFound => return Err(self.gone(&loaded.key)),
-                    ErrorKind::Conflict => {
-                        attempts.after_conflict().await?;
-                        None
-                    }
+                    ErrorKind::Conflict => attempts.after_conflict().await?,
                     ErrorKind::Unavailable => {
-                        attempts.after_loss(error.clone()).await?;
-                        Some(error)
+                        let base = loaded.live.writes.last().copied();
+                        lost.get_or_insert(Lost {
+                            error: error.clone(),
+                            base,
+                        });
+                        attempts.after_loss(error).await?;
                     }
                     _ => return Err(error.into()),
                 },
-            };
+            }
             let chain = self.follow_grace(loaded.key).await?;
-            if self.rebase(state, chain, write, lost)? {
+            if self.rebase(state, chain, write, lost.as_ref())? {
                 return Ok(());
             }
         }
@@ -151,7 +176,7 @@ impl Inner {
         state: &mut State,
         chain: Chain,
         write: WriteId,
-        lost: Option<Error>,
+        lost: Option<&Lost>,
     ) -> Result<bool, SessionError> {
         let Phase::Stored(loaded) = &state.phase else {
             return Err(SessionError::Gone);
@@ -170,12 +195,11 @@ impl Inner {
         if !open {
             return Err(self.gone(&loaded.key));
         }
-        if let Some(error) = lost {
-            let base = loaded.live.writes.last();
-            let known =
-                found.version == loaded.version || base.is_some_and(|base| found.live.writes.contains(base));
+        if let Some(Lost { error, base }) = lost {
+            // With the write before ours forgotten, ours may have been there and been forgotten too.
+            let known = base.is_some_and(|base| found.live.writes.contains(&base));
             if !known && !planted!(self, OneWriteId) {
-                return Err(error.into());
+                return Err(error.clone().into());
             }
         } else {
             tracing::debug!(target: "session", key = %loaded.key, "conflict: applied again to the newer state");
