@@ -8,11 +8,11 @@ use http::{
 /// The response depends on the session: `Vary: Cookie`, and no shared cache may keep it (CVE-2023-30861).
 ///
 /// If it sets the cookie, `Cache-Control` is `no-store`, whatever the handler wrote. If it does not, a handler's own
-/// `Cache-Control` stands when it holds `no-store` or `private`; anything else becomes `no-store`.
+/// `Cache-Control` stands when it holds `no-store`, or `private` and not `public`; anything else becomes `no-store`.
 pub(crate) fn depends_on_session(headers: &mut HeaderMap, sets_cookie: bool) {
     vary_by_cookie(headers);
-    let kept = has_directive(headers, CACHE_CONTROL, "no-store")
-        || (!sets_cookie && has_directive(headers, CACHE_CONTROL, "private"));
+    let has = |word| has_directive(headers, CACHE_CONTROL, word);
+    let kept = has("no-store") || (!sets_cookie && has("private") && !has("public"));
     if !kept {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
@@ -40,13 +40,18 @@ fn vary_by_cookie(headers: &mut HeaderMap) {
 }
 
 /// Whether a comma-separated header holds this word alone: `private`, but not `private="set-cookie"`, which restricts
-/// one field only.
+/// one field only, nor a word within quotes.
 fn has_directive(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
-    headers
-        .get_all(name)
-        .into_iter()
-        .flat_map(|field| field.as_bytes().split(|&byte| byte == b','))
-        .any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    headers.get_all(name).into_iter().any(|field| {
+        let mut quoted = false;
+        field
+            .as_bytes()
+            .split(|&byte| {
+                quoted ^= byte == b'"';
+                byte == b',' && !quoted
+            })
+            .any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    })
 }
 
 #[cfg(test)]
@@ -89,6 +94,9 @@ mod tests {
         assert_eq!(read("public, max-age=60"), ["no-store"]);
         assert_eq!(read("max-age=60, private=\"set-cookie\""), ["no-store"]);
         assert_eq!(read("no-cache"), ["no-store"]);
+        assert_eq!(read("private, public, max-age=60"), ["no-store"]);
+        assert_eq!(read("max-age=60, no-cache=\"a, private, b\""), ["no-store"]);
+        assert_eq!(read("no-cache=\"a, b\", private"), ["no-cache=\"a, b\", private"]);
         assert_eq!(
             after(
                 &[("cache-control", "max-age=1"), ("cache-control", "public")],

@@ -103,7 +103,10 @@ where
                     Err(error) => Arc::new(error),
                 },
             };
-            Ok(manager.error_response(&failed).map(ResBody::from))
+            let mut response = manager.error_response(&failed).map(ResBody::from);
+            // For the layer of another manager further out: what it was to commit belongs to the same handler.
+            response.extensions_mut().insert(Failed(failed));
+            Ok(response)
         })
     }
 }

@@ -22,10 +22,9 @@ pub(crate) struct Cart {
 impl Cart {
     /// The cart with `more` pieces of a product added, up to [`MOST_PIECES`].
     #[must_use]
-    pub(crate) fn with(mut self, product: &Product, more: u32) -> Self {
-        let pieces = self.pieces.entry(product.slug.to_owned()).or_default();
-        *pieces = pieces.saturating_add(more).min(MOST_PIECES);
-        self
+    pub(crate) fn with(self, product: &Product, more: u32) -> Self {
+        let pieces = self.pieces.get(product.slug).copied().unwrap_or_default();
+        self.with_exactly(product, pieces.saturating_add(more))
     }
 
     /// The cart with that many pieces of a product, up to [`MOST_PIECES`]; without the product if there are none.
@@ -122,6 +121,7 @@ mod tests {
         );
         assert_eq!(cart.total(Currency::Eur).to_string(), "€72.50");
         assert!(cart.with_exactly(&PRODUCTS[0], 0).is_empty());
+        assert_eq!(Cart::default().with(&PRODUCTS[0], 0), Cart::default());
     }
 
     #[test]

@@ -132,6 +132,9 @@ async fn order(visit: Session) -> Result<Redirect, Failure> {
     if visitor.user.is_none() {
         return Ok(Redirect::to("/login?next=checkout"));
     }
+    if visitor.cart.is_empty() {
+        return Ok(Redirect::to("/cart"));
+    }
     // Both changes run again, in this order, if another request was faster: what is ordered is what the commit that
     // succeeds takes out of the cart, and two orders at the same time share nothing.
     let taken = Arc::new(Mutex::new(Cart::default()));

@@ -247,6 +247,11 @@ fn visitor_shops_logs_in_orders_and_logs_out() {
     );
     assert!(get(&shop, "/orders", &id).body.contains("Desk lamp"));
     assert_eq!(pieces(&shop, &id), 0);
+    // Nothing to order, and no pieces, are neither an order nor a line of the cart.
+    let empty = post(&shop, "/checkout", &id, "").answer();
+    assert_eq!(empty.header("location"), Some("/cart"));
+    post(&shop, "/cart/add", &id, "product=lamp&pieces=0").answer();
+    assert!(!get(&shop, "/cart", &id).body.contains("Desk lamp"));
 
     let logout = post(&shop, "/logout", &id, "").answer();
     assert_eq!(logout.id(), Some(""), "the cookie is removed");

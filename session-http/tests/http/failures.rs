@@ -4,16 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    extract::Request,
     http::{Response, StatusCode},
-    response::AppendHeaders,
+    middleware::{Next, from_fn},
+    response::{AppendHeaders, IntoResponse},
     routing::get,
 };
 use session_core::{Bytes, ErrorKind, Record, SessionError, SessionId, SessionStore};
-use session_http::{Error, Session, SessionLayer, SessionManager};
+use session_http::{CookieConfig, Error, Session, SessionLayer, SessionManager};
 use tokio::sync::Notify;
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
-use crate::support::{Answer, Browser, NAMESPACE, Watched, manager, routes, sessions, site, site_of};
+use crate::support::{Answer, Browser, NAMESPACE, Watched, manager, routes, send, sessions, site, site_of};
 
 /// 503, no cookie either way, and nothing that tells of the site's inside.
 fn assert_unavailable(answer: &Answer) {
@@ -298,7 +300,7 @@ async fn layer_applied_twice_is_applied_once() {
 #[tokio::test]
 async fn error_of_the_inner_service_passes_and_commits_nothing() {
     let store = Watched::shared();
-    let failing = tower::service_fn(async |request: axum::extract::Request| {
+    let failing = tower::service_fn(async |request: Request| {
         let session = request.extensions().get::<Session>().unwrap().clone();
         session.insert("value", &"lost".to_owned()).await.unwrap();
         Err::<Response<axum::body::Body>, _>("the service's own")
@@ -309,4 +311,53 @@ async fn error_of_the_inner_service_passes_and_commits_nothing() {
     assert_eq!(service.oneshot(request).await.unwrap_err(), "the service's own");
     assert!(store.memory.is_empty());
     assert!(format!("{:?}", layer.layer(())).contains("SessionService"));
+}
+
+/// A handler that is cut off by a layer within: what it had begun is not finished by the commit that follows.
+#[tokio::test]
+async fn log_out_that_is_cut_off_brings_nobody_back() {
+    let store = Watched::shared();
+    let cut_off = async |request: Request, next: Next| {
+        let limit = Duration::from_millis(50);
+        match tokio::time::timeout(limit, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+        }
+    };
+    let site = routes()
+        .layer(from_fn(cut_off))
+        .layer(SessionLayer::new(manager(&store)));
+    let mut browser = Browser::new(&site);
+    browser.text("/login/zoe").await;
+    let id = browser.held();
+    let hold = store.hold("delete");
+    let answer = browser.get("/logout").await;
+    assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(answer.all("set-cookie"), Vec::<&str>::new());
+    hold.let_go().await;
+    assert_eq!(browser.held(), id);
+}
+
+/// A handler that gives up changes nothing, in the sessions of another manager neither.
+#[tokio::test]
+async fn handler_that_gives_up_commits_nothing_in_any_layer() {
+    let (store, outer_store) = (Watched::shared(), Watched::shared());
+    let cookie = CookieConfig::builder().name("__Host-outer").build().unwrap();
+    let outer = SessionManager::builder(sessions(&outer_store))
+        .cookie(cookie)
+        .build();
+    let change = async |session: Session, request: Request, next: Next| {
+        session.insert("value", &"changed".to_owned()).await.unwrap();
+        next.run(request).await
+    };
+    let site = routes()
+        .layer(SessionLayer::new(manager(&store)))
+        .layer(from_fn(change))
+        .layer(SessionLayer::new(outer));
+    let answer = Browser::new(&site).get("/give-up").await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.all("set-cookie"), Vec::<&str>::new());
+    assert!(outer_store.memory.is_empty() && store.memory.is_empty());
+    let answer = send(&site, Browser::new(&site).request("/write/y")).await;
+    assert_eq!(answer.all("set-cookie").len(), 2);
 }
