@@ -134,6 +134,30 @@ pub fn open(backend: &'static str, key: &SessionKey, value: &Bytes) -> Result<(R
     ))
 }
 
+/// Whether `value` begins as a session record of another key: what a reply that belongs to somebody else looks like.
+#[must_use]
+pub fn is_of_another_key(key: &SessionKey, value: &[u8]) -> bool {
+    value.starts_with(MAGIC) && value.get(KEY).is_some_and(|bytes| bytes != &key.as_bytes()[..16])
+}
+
+/// Whether `begin`, the first [`LEN`] bytes of `key`'s value and as many more as `subject` has, belong to a record of
+/// `subject`'s: for an index that verifies its entries without loading the records.
+///
+/// A newer format cannot be looked into, and counts as the subject's: who logs out everywhere wants it gone.
+#[must_use]
+pub fn begins_with_subject(key: &SessionKey, begin: &[u8], subject: &Subject) -> bool {
+    if begin.len() >= 4 && begin.starts_with(MAGIC) && begin[3] > FORMAT {
+        return true;
+    }
+    let text = subject.as_str().as_bytes();
+    begin.len() == LEN + text.len()
+        && begin.starts_with(MAGIC)
+        && begin[3] == FORMAT
+        && begin[KEY] == key.as_bytes()[..16]
+        && usize::from(u16::from_le_bytes(array(&begin[SUBJECT_LEN]))) == text.len()
+        && &begin[LEN..] == text
+}
+
 /// `slice` as an array; the callers' ranges have that length.
 fn array<const N: usize>(slice: &[u8]) -> [u8; N] {
     let mut array = [0; N];
@@ -203,6 +227,27 @@ mod tests {
             open("test", &KEY, &value.into()).unwrap_err().kind(),
             ErrorKind::NewerFormat
         );
+    }
+
+    #[test]
+    fn begin_of_a_value_tells_its_key_and_subject() {
+        let (zoe, other) = (Subject::new("zoë").unwrap(), Subject::new("zoe").unwrap());
+        let other_key = SessionKey::from_bytes([8; 32]);
+        let mut value = seal("test", &KEY, Version::random().unwrap(), &sample()).unwrap();
+        let begin = |value: &[u8], subject: &Subject| value[..LEN + subject.as_str().len()].to_vec();
+        assert!(begins_with_subject(&KEY, &begin(&value, &zoe), &zoe));
+        assert!(!begins_with_subject(&KEY, &begin(&value, &other), &other));
+        assert!(!begins_with_subject(&other_key, &begin(&value, &zoe), &zoe));
+        assert!(!begins_with_subject(&KEY, &value[..LEN], &zoe) && !begins_with_subject(&KEY, b"", &zoe));
+        // The longer name of which this is the beginning is another subject.
+        let longer = sample().with_subject(Subject::new("zoë!").unwrap());
+        let long = seal("test", &KEY, Version::random().unwrap(), &longer).unwrap();
+        assert!(!begins_with_subject(&KEY, &begin(&long, &zoe), &zoe));
+
+        assert!(is_of_another_key(&other_key, &value) && !is_of_another_key(&KEY, &value));
+        assert!(!is_of_another_key(&other_key, b"SSN") && !is_of_another_key(&other_key, &[0; 60]));
+        value[3] = FORMAT + 1;
+        assert!(begins_with_subject(&KEY, &begin(&value, &other), &other));
     }
 
     proptest! {
