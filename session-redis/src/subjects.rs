@@ -1,0 +1,155 @@
+//! The index by subject: one sorted set for each, scored by when a session was noted, on the server's clock.
+//!
+//! A session is noted before its record is written, so none is missing; what is noted is believed only once its record
+//! has been looked at. What has gone is pruned when a list finds it gone, but never by its age: a session that was
+//! touched outlives what was known when it was noted.
+
+use std::time::Duration;
+
+use redis::{Pipeline, Value, cmd};
+use session_core::{
+    Error, Record, Result, SessionKey, Subject, Subjects, Timestamp, async_trait, clock::whole_millis, head,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    RedisStore,
+    connection::Request,
+    error::{self, integer},
+    script,
+};
+
+/// Records that one round trip looks at or deletes.
+const BATCH: usize = 256;
+
+/// How long a note without its record is left alone: far longer than a write's deadline.
+const ON_ITS_WAY: Duration = Duration::from_secs(60);
+
+impl RedisStore {
+    /// Notes that `key` is about to be `subject`'s.
+    pub(crate) async fn note(
+        &self,
+        subject: &Subject,
+        key: &SessionKey,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<()> {
+        let end = record.not_after.map_or(0, Timestamp::as_millis);
+        // A server counts in signed numbers: an end in 300 million years is none.
+        let end = if i64::try_from(end).is_ok_and(|end| end < i64::MAX / 2) {
+            end
+        } else {
+            0
+        };
+        let (life, end) = (whole_millis(ttl).to_string(), end.to_string());
+        let arguments = [key.as_bytes().as_slice(), life.as_bytes(), end.as_bytes()];
+        script::INDEX
+            .run(&self.connection, self.write, &self.index_key(subject), &arguments)
+            .await
+            .map(drop)
+    }
+
+    /// Where a subject's index is kept: under a digest, because a user's name may be personal, and names are chosen.
+    pub(crate) fn index_key(&self, subject: &Subject) -> Vec<u8> {
+        let mut hash = Sha256::new();
+        hash.update(b"session-subject/1\0");
+        hash.update(subject.as_str());
+        let digest = SessionKey::from_bytes(hash.finalize().into());
+        format!("{}subject/{digest}", self.prefix).into_bytes()
+    }
+
+    async fn noted(&self, index: &[u8]) -> Result<Vec<SessionKey>> {
+        let mut command = cmd("ZRANGE");
+        command.arg(index).arg(0).arg(-1);
+        let reply = self.connection.ask(self.read, Request::Again(&command)).await?;
+        let Value::Array(members) = reply.value else {
+            return Err(error::unexpected("ZRANGE was not answered with a list"));
+        };
+        let key = |member| match member {
+            Value::BulkString(bytes) => <[u8; 32]>::try_from(bytes).map(SessionKey::from_bytes).ok(),
+            _ => None,
+        };
+        // Anything else was put there by somebody else.
+        Ok(members.into_iter().filter_map(key).collect())
+    }
+
+    /// Which of `keys` have a live record of `subject`'s; in their order.
+    async fn verified(&self, subject: &Subject, keys: &[SessionKey]) -> Result<Vec<bool>> {
+        let mut commands = Pipeline::with_capacity(keys.len());
+        for key in keys {
+            let end = head::LEN + subject.as_str().len() - 1;
+            commands.cmd("GETRANGE").arg(self.record_key(key)).arg(0).arg(end);
+        }
+        let begins = self.read(&commands).await?;
+        keys.iter()
+            .zip(begins)
+            .map(|(key, begin)| match begin {
+                Value::BulkString(begin) => Ok(head::begins_with_subject(key, &begin, subject)),
+                // A value of another type is no session.
+                Value::ServerError(error) if error.code() == "WRONGTYPE" => Ok(false),
+                Value::ServerError(error) => Err(error::of(&error.into())),
+                _ => Err(error::unexpected("GETRANGE was not answered with a value")),
+            })
+            .collect()
+    }
+
+    async fn prune(&self, index: &[u8], gone: &[SessionKey]) -> Result<()> {
+        let age = whole_millis(ON_ITS_WAY).to_string();
+        for batch in gone.chunks(BATCH) {
+            let mut arguments = vec![age.as_bytes()];
+            arguments.extend(batch.iter().map(|key| key.as_bytes().as_slice()));
+            script::PRUNE
+                .run(&self.connection, self.write, index, &arguments)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Subjects for RedisStore {
+    async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
+        let index = self.index_key(subject);
+        let (mut live, mut gone) = (Vec::new(), Vec::new());
+        for batch in self.noted(&index).await?.chunks(BATCH) {
+            let is_live = self.verified(subject, batch).await?;
+            for (key, is_live) in batch.iter().zip(is_live) {
+                if is_live { &mut live } else { &mut gone }.push(*key);
+            }
+        }
+        if let Err(error) = self.prune(&index, &gone).await {
+            // The list is right without it; the next one tries again.
+            tracing::debug!(%error, "the index was not pruned");
+        }
+        Ok(live)
+    }
+
+    async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64> {
+        let mut deleted = 0;
+        loop {
+            let mut keys = self.list(subject).await?;
+            keys.retain(|key| Some(key) != except);
+            if keys.is_empty() {
+                return Ok(deleted);
+            }
+            for batch in keys.chunks(BATCH) {
+                let mut commands = Pipeline::with_capacity(batch.len());
+                for key in batch {
+                    commands.cmd("DEL").arg(self.record_key(key));
+                }
+                // Sent again after a broken connection, some may have been deleted without being counted.
+                let reply = self
+                    .connection
+                    .ask(self.write, Request::Many(&commands))
+                    .await
+                    .map_err(Error::from)?;
+                let Value::Array(counts) = reply.value else {
+                    return Err(error::unexpected("DEL was not answered as it should be"));
+                };
+                for count in counts {
+                    deleted += integer(count)?.unsigned_abs();
+                }
+            }
+        }
+    }
+}

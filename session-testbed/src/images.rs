@@ -1,0 +1,59 @@
+//! Which image a server runs from: `images.txt`, or a variable.
+
+use std::env;
+
+use crate::{Error, Result, engine};
+
+/// The only place that names images. `scripts/images` reads it too.
+const LIST: &str = include_str!("../images.txt");
+
+/// The image of `server`, by name and tag: that of `SESSION_TEST_<SERVER>_IMAGE`, else the first of the two in
+/// `images.txt` that the engine has.
+pub(crate) async fn image(server: &str) -> Result<(String, String)> {
+    let variable = format!("SESSION_TEST_{}_IMAGE", server.to_uppercase());
+    let full = match env::var(&variable) {
+        Ok(image) => image,
+        Err(_) => present(server).await?,
+    };
+    // A registry may have a port: the tag is what follows the last colon of the last part.
+    match full.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => Ok((name.to_owned(), tag.to_owned())),
+        _ => Err(Error::new(format!("{full:?} is no image with a tag"))),
+    }
+}
+
+async fn present(server: &str) -> Result<String> {
+    let candidates = candidates(server)
+        .ok_or_else(|| Error::new(format!("session-testbed/images.txt has no line for {server}")))?;
+    for image in candidates {
+        if engine::has_image(image).await? {
+            return Ok(image.to_owned());
+        }
+    }
+    Err(Error::new(format!(
+        "the engine has neither of {} and {}: run scripts/images",
+        candidates[0], candidates[1]
+    )))
+}
+
+fn candidates(server: &str) -> Option<[&'static str; 2]> {
+    LIST.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == server).then_some([words.next()?, words.next()?])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_server_has_its_line() {
+        assert_eq!(candidates("redis").unwrap()[1], "session-testbed/redis:8-debian");
+        assert_eq!(
+            candidates("valkey").unwrap()[1],
+            "session-testbed/valkey:8-debian"
+        );
+        assert!(candidates("postgres").is_none());
+    }
+}
