@@ -134,6 +134,16 @@ pub fn open(backend: &'static str, key: &SessionKey, value: &Bytes) -> Result<(R
     ))
 }
 
+/// What every value of `key` begins with in this format, up to its version: for scripts that check it on the server.
+#[must_use]
+pub fn mark(key: &SessionKey) -> [u8; VERSION.start] {
+    let mut mark = [0; VERSION.start];
+    mark[..3].copy_from_slice(MAGIC);
+    mark[3] = FORMAT;
+    mark[KEY].copy_from_slice(&key.as_bytes()[..16]);
+    mark
+}
+
 /// Whether `value` begins as a session record of another key: what a reply that belongs to somebody else looks like.
 #[must_use]
 pub fn is_of_another_key(key: &SessionKey, value: &[u8]) -> bool {
@@ -235,6 +245,7 @@ mod tests {
         let other_key = SessionKey::from_bytes([8; 32]);
         let mut value = seal("test", &KEY, Version::random().unwrap(), &sample()).unwrap();
         let begin = |value: &[u8], subject: &Subject| value[..LEN + subject.as_str().len()].to_vec();
+        assert_eq!(value[..VERSION.start], mark(&KEY));
         assert!(begins_with_subject(&KEY, &begin(&value, &zoe), &zoe));
         assert!(!begins_with_subject(&KEY, &begin(&value, &other), &other));
         assert!(!begins_with_subject(&other_key, &begin(&value, &zoe), &zoe));

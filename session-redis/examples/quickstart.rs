@@ -7,14 +7,18 @@ use session_redis::RedisStore;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let url = env::args().nth(1).unwrap_or_else(|| "redis://127.0.0.1/".to_owned());
+    let url = env::args()
+        .nth(1)
+        .unwrap_or_else(|| "redis://127.0.0.1/".to_owned());
     let store = RedisStore::connect(&url).await?;
     println!("{store:?}");
 
     let key = SessionId::random()?.key("quickstart");
     let hour = Duration::from_secs(60 * 60);
     let first = store.create(&key, &Record::new("a mug"), hour).await?;
-    let second = store.update(&key, first, &Record::new("a mug, a lamp"), hour).await?;
+    let second = store
+        .update(&key, first, &Record::new("a mug, a lamp"), hour)
+        .await?;
     // Somebody who has read the first version does not overwrite the second.
     if let Err(error) = store.update(&key, first, &Record::new("a chair"), hour).await {
         println!("{error}");

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use redis::Cmd;
+use redis::{Cmd, Pipeline, Value};
 use session_core::Result;
 
 use crate::{
@@ -39,6 +39,7 @@ pub(crate) static DELETE: LazyLock<Script> = LazyLock::new(|| {
         include_str!("scripts/delete.lua")
     ))
 });
+pub(crate) static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/end.lua")));
 pub(crate) static INDEX: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/index.lua")));
 pub(crate) static PRUNE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/prune.lua")));
 
@@ -57,21 +58,61 @@ impl Script {
         key: &[u8],
         arguments: &[&[u8]],
     ) -> Result<(i64, bool)> {
-        let command = |name: &str, script: &str| {
-            let mut command = Cmd::new();
-            command.arg(name).arg(script).arg(1).arg(key).arg(arguments);
-            command
-        };
-        let by_hash = command("EVALSHA", &self.hash);
+        let by_hash = command("EVALSHA", &self.hash, key, arguments);
         let seen = match connection.ask(deadline, Request::Again(&by_hash)).await {
             Err(failure) if failure.is_no_script() => {
-                let by_text = command("EVAL", self.code);
+                let by_text = command("EVAL", self.code, key, arguments);
                 connection.ask(deadline, Request::Again(&by_text)).await
             }
             seen => seen,
         };
         let reply = seen?;
         Ok((error::integer(reply.value)?, reply.repeated))
+    }
+
+    /// Runs the script once for each key and its arguments, in one round trip, and adds up the answers.
+    pub(crate) async fn run_each(
+        &self,
+        connection: &Connection,
+        deadline: Deadline,
+        calls: &[(Vec<u8>, [&[u8]; 2])],
+    ) -> Result<u64> {
+        let pipeline = |name: &str, script: &str| {
+            let mut commands = Pipeline::with_capacity(calls.len());
+            for (key, arguments) in calls {
+                commands.add_command(command(name, script, key, arguments));
+            }
+            commands
+        };
+        let by_hash = pipeline("EVALSHA", &self.hash);
+        let mut replies = many(connection.ask(deadline, Request::Many(&by_hash)).await?.value)?;
+        // Those that have been answered do nothing a second time, but count.
+        let is_missing =
+            |reply: &Value| matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
+        if replies.iter().any(is_missing) {
+            replies.retain(|reply| !is_missing(reply));
+            let by_text = pipeline("EVAL", self.code);
+            replies.extend(many(
+                connection.ask(deadline, Request::Many(&by_text)).await?.value,
+            )?);
+        }
+        replies
+            .into_iter()
+            .map(|reply| error::integer(reply).map(i64::unsigned_abs))
+            .sum()
+    }
+}
+
+fn command(name: &str, script: &str, key: &[u8], arguments: &[&[u8]]) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg(name).arg(script).arg(1).arg(key).arg(arguments);
+    command
+}
+
+fn many(value: Value) -> Result<Vec<Value>> {
+    match value {
+        Value::Array(values) => Ok(values),
+        _ => Err(error::unexpected("several replies were expected")),
     }
 }
 

@@ -190,13 +190,19 @@ impl SessionStore for RedisStore {
         let value = head::seal(BACKEND, key, version, record)?;
         let (name, mark, life) = (
             self.record_key(key),
-            &value[..head::VERSION.start],
+            head::mark(key),
             whole_millis(ttl).to_string(),
         );
         let mut indexed = false;
         loop {
             let flag: &[u8] = if indexed { b"1" } else { b"0" };
-            let arguments = [mark, expected.as_bytes(), &*value, life.as_bytes(), flag];
+            let arguments = [
+                mark.as_slice(),
+                expected.as_bytes(),
+                &*value,
+                life.as_bytes(),
+                flag,
+            ];
             let (answer, repeated) = script::UPDATE
                 .run(&self.connection, self.write, &name, &arguments)
                 .await?;
@@ -236,9 +242,8 @@ impl SessionStore for RedisStore {
                 }
             }
             Some(expected) => {
-                // Any value of this key and this format begins so.
-                let sample = head::seal(BACKEND, key, expected, &Record::default())?;
-                let arguments = [&sample[..head::VERSION.start], expected.as_bytes()];
+                let mark = head::mark(key);
+                let arguments = [mark.as_slice(), expected.as_bytes()];
                 let (answer, repeated) = script::DELETE
                     .run(&self.connection, self.write, &name, &arguments)
                     .await?;

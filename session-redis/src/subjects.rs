@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value, cmd};
 use session_core::{
-    Error, Record, Result, SessionKey, Subject, Subjects, Timestamp, async_trait, clock::whole_millis, head,
+    Error, ErrorKind, Record, Result, SessionKey, Subject, Subjects, Timestamp, async_trait,
+    clock::whole_millis, head,
 };
 use sha2::{Digest, Sha256};
 
-use crate::{
-    RedisStore,
-    connection::Request,
-    error::{self, integer},
-    script,
-};
+use crate::{BACKEND, RedisStore, connection::Request, error, script};
 
 /// Records that one round trip looks at or deletes.
 const BATCH: usize = 256;
+
+/// Times that a subject's sessions are listed and ended, until none is found.
+const MOST_ROUNDS: usize = 1_000;
 
 /// How long a note without its record is left alone: far longer than a write's deadline.
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
@@ -93,6 +92,22 @@ impl RedisStore {
             .collect()
     }
 
+    /// Deletes those of `keys` that are still `subject`'s; how many.
+    async fn end(&self, subject: &Subject, keys: &[SessionKey]) -> Result<u64> {
+        let marks: Vec<_> = keys.iter().map(head::mark).collect();
+        let calls: Vec<_> = keys
+            .iter()
+            .zip(&marks)
+            .map(|(key, mark)| {
+                (
+                    self.record_key(key),
+                    [mark.as_slice(), subject.as_str().as_bytes()],
+                )
+            })
+            .collect();
+        script::END.run_each(&self.connection, self.write, &calls).await
+    }
+
     async fn prune(&self, index: &[u8], gone: &[SessionKey]) -> Result<()> {
         let age = whole_millis(ON_ITS_WAY).to_string();
         for batch in gone.chunks(BATCH) {
@@ -126,30 +141,17 @@ impl Subjects for RedisStore {
 
     async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64> {
         let mut deleted = 0;
-        loop {
+        for _ in 0..MOST_ROUNDS {
             let mut keys = self.list(subject).await?;
             keys.retain(|key| Some(key) != except);
             if keys.is_empty() {
                 return Ok(deleted);
             }
             for batch in keys.chunks(BATCH) {
-                let mut commands = Pipeline::with_capacity(batch.len());
-                for key in batch {
-                    commands.cmd("DEL").arg(self.record_key(key));
-                }
-                // Sent again after a broken connection, some may have been deleted without being counted.
-                let reply = self
-                    .connection
-                    .ask(self.write, Request::Many(&commands))
-                    .await
-                    .map_err(Error::from)?;
-                let Value::Array(counts) = reply.value else {
-                    return Err(error::unexpected("DEL was not answered as it should be"));
-                };
-                for count in counts {
-                    deleted += integer(count)?.unsigned_abs();
-                }
+                deleted += self.end(subject, batch).await?;
             }
         }
+        let detail = format!("{deleted} sessions ended, and new ones are made as fast");
+        Err(Error::new(ErrorKind::Unavailable, BACKEND).with_detail(detail))
     }
 }
