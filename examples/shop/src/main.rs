@@ -9,6 +9,7 @@ use std::{
 use shop::{
     options::{self, Command, HELP, Options},
     serve::{self, ServeError},
+    stores::StoreUrlError,
 };
 use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
 
@@ -33,6 +34,7 @@ async fn run(options: &Options) -> ExitCode {
     registry().with(lines.with_filter(options.log.clone())).init();
     match serve::serve(options).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ ServeError::Store(StoreUrlError::Unreachable(_))) => fail(FAILED, &error.to_string()),
         Err(error @ ServeError::Store(_)) => fail(USAGE, &error.to_string()),
         Err(error) => fail(FAILED, &error.to_string()),
     }

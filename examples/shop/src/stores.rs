@@ -5,7 +5,15 @@ use std::{fmt, sync::Arc};
 use session_core::{MemoryStore, SessionStore};
 
 /// The URLs that this build understands, for messages. One entry per backend, as in [`open`].
-const POSSIBLE: &[&str] = &["memory:"];
+const POSSIBLE: &[&str] = &[
+    "memory:",
+    #[cfg(feature = "redis")]
+    "redis://HOST",
+    #[cfg(feature = "redis")]
+    "rediss://HOST",
+    #[cfg(feature = "redis")]
+    "redis+unix:///PATH",
+];
 
 /// A store that is ready to keep sessions.
 #[derive(Debug, Clone)]
@@ -20,7 +28,7 @@ pub struct Opened {
 ///
 /// # Errors
 ///
-/// [`StoreUrlError`] if the URL names none of the backends in this build, or none at all.
+/// [`StoreUrlError`] if the URL names none of the backends in this build, or none at all, or if its server does not answer.
 // Asynchronous although memory is not: a backend on the network connects here.
 pub async fn open(url: &str) -> Result<Opened, StoreUrlError> {
     let (scheme, rest) = url.split_once(':').ok_or(StoreUrlError::NoScheme)?;
@@ -30,10 +38,26 @@ pub async fn open(url: &str) -> Result<Opened, StoreUrlError> {
             place: "in memory",
         }),
         "memory" => Err(StoreUrlError::Rest),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" | "redis+unix" => redis(url).await,
         // A backend is one more arm, behind its feature, and one more entry in `POSSIBLE`.
         _ => Err(StoreUrlError::Unknown {
             scheme: scheme.chars().take(32).collect(),
         }),
+    }
+}
+
+#[cfg(feature = "redis")]
+async fn redis(url: &str) -> Result<Opened, StoreUrlError> {
+    use session_redis::{ConnectError, RedisStore};
+    match RedisStore::connect(url).await {
+        Ok(store) => Ok(Opened {
+            store: Arc::new(store),
+            place: "in Redis",
+        }),
+        // Neither text shows the password.
+        Err(ConnectError::Config(error)) => Err(StoreUrlError::Wrong(error.to_string())),
+        Err(error) => Err(StoreUrlError::Unreachable(error.to_string())),
     }
 }
 
@@ -49,6 +73,10 @@ pub enum StoreUrlError {
     },
     /// `memory:` is the whole URL; something follows it.
     Rest,
+    /// The backend does not understand the URL; its words.
+    Wrong(String),
+    /// The URL is right, and the server does not answer, or not to us; the backend's words.
+    Unreachable(String),
 }
 
 impl fmt::Display for StoreUrlError {
@@ -59,6 +87,8 @@ impl fmt::Display for StoreUrlError {
                 write!(f, "--store {scheme:?}: this shop was not built with such a store")?;
             }
             Self::Rest => f.write_str("--store: nothing may follow \"memory:\"")?,
+            Self::Wrong(text) => return write!(f, "--store: {text}"),
+            Self::Unreachable(text) => return write!(f, "--store: {text}: is the server there?"),
         }
         write!(f, "; it was built with: {}", POSSIBLE.join(", "))
     }
@@ -71,17 +101,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_possible_url_opens() {
-        for url in POSSIBLE {
-            open(url).await.unwrap();
-        }
+    async fn memory_opens() {
+        assert_eq!(POSSIBLE[0], "memory:");
+        open("memory:").await.unwrap();
     }
 
     #[tokio::test]
     async fn other_urls_are_refused_without_repeating_their_password() {
-        let error = open("redis://ann:hunter2@127.0.0.1/").await.unwrap_err();
+        let error = open("mongodb://ann:hunter2@127.0.0.1/").await.unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("\"redis\"") && text.contains("memory:"), "{text}");
+        assert!(text.contains("\"mongodb\"") && text.contains("memory:"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
         for url in [
             "",

@@ -39,8 +39,9 @@ impl Shop {
             .unwrap();
         let url = line
             .strip_prefix("shop: ")
-            .and_then(|rest| rest.strip_suffix("/ (sessions in memory)\n"))
+            .and_then(|rest| rest.split_once("/ (sessions in "))
             .unwrap_or_else(|| panic!("the shop did not start: {line:?}"))
+            .0
             .to_owned();
         Self {
             child,

@@ -1,0 +1,169 @@
+//! The shop on a Redis that is killed under it.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::{
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{PATIENCE, Shop, command};
+use session_testbed::{Kind, RedisServer};
+
+const PASSWORD: &str = "correct-horse-battery";
+
+/// What the shop answered: its status, the session cookie that it sets, if it does, and its whole text.
+struct Answer {
+    status: u16,
+    id: Option<String>,
+    text: String,
+}
+
+/// One request with curl, as the visitor with the session `id`.
+fn ask(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>) -> Answer {
+    let mut curl = std::process::Command::new("curl");
+    curl.args([
+        "--disable",
+        "--silent",
+        "--show-error",
+        "--include",
+        "--max-time",
+        "50",
+    ])
+    .args(["--noproxy", "*"])
+    .args(id.map(|id| format!("-bsession={id}")))
+    .args(form.into_iter().flat_map(|form| ["--data", form]))
+    .arg(format!("{}{path}", shop.url))
+    .stdin(Stdio::null());
+    let output = curl.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{} {text}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let id = text
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: session="))
+        .map(|rest| rest.split(';').next().unwrap().to_owned());
+    if let Some(id) = id.as_deref().filter(|id| !id.is_empty()) {
+        shop.secret(id);
+    }
+    Answer {
+        status: text.split(' ').nth(1).unwrap().parse().unwrap(),
+        id,
+        text,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_that_dies_is_an_error_page_and_heals_without_a_restart() {
+    let options = [
+        "--requirepass",
+        PASSWORD,
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+    ];
+    for of in [Kind::Redis, Kind::Valkey] {
+        let redis = RedisServer::start(of, &options).await.unwrap();
+        let url = format!(
+            "redis://:{PASSWORD}@127.0.0.1:{}/?read_ms=5000&write_ms=5000",
+            redis.port().unwrap()
+        );
+        let shop = Shop::start(&["--store", &url]);
+        let guest = ask(&shop, "/cart/add", None, Some("product=mug"));
+        assert_eq!(guest.status, 303, "{}", guest.text);
+        let form = "name=ada&password=analytical+engine";
+        let login = ask(&shop, "/login", guest.id.as_deref(), Some(form));
+        assert_eq!(login.status, 303, "{}", login.text);
+        let id = login.id.unwrap();
+        assert!(
+            ask(&shop, "/cart", Some(&id), None)
+                .text
+                .contains("Stoneware mug")
+        );
+
+        redis.kill().await.unwrap();
+        for (path, id, form) in [
+            ("/cart", Some(&*id), None),
+            ("/session", Some(&*id), None),
+            ("/cart/add", Some(&*id), Some("product=lamp")),
+            ("/logout", Some(&*id), Some("")),
+            ("/cart/add", None, Some("product=lamp")),
+        ] {
+            let answer = ask(&shop, path, id, form);
+            // No other session in its place, and the cookie of the one there is stays.
+            assert_eq!(
+                (answer.status, answer.id.as_deref()),
+                (503, None),
+                "{path}: {}",
+                answer.text
+            );
+            assert!(!answer.text.contains(PASSWORD), "{}", answer.text);
+        }
+
+        redis.start_again().await.unwrap();
+        let begun = Instant::now();
+        let cart = loop {
+            let answer = ask(&shop, "/cart", Some(&id), None);
+            if answer.status == 200 {
+                break answer;
+            }
+            assert!(
+                answer.status == 503 && begun.elapsed() < PATIENCE,
+                "{}",
+                answer.text
+            );
+            thread::sleep(Duration::from_millis(10));
+        };
+        assert!(
+            cart.text.contains("Stoneware mug") && !cart.text.contains("Desk lamp"),
+            "{}",
+            cart.text
+        );
+        let added = ask(&shop, "/cart/add", Some(&id), Some("product=lamp"));
+        assert_eq!((added.status, added.id), (303, None), "{}", added.text);
+        assert!(ask(&shop, "/cart", Some(&id), None).text.contains("Desk lamp"));
+        let log = shop.stop();
+        assert!(!log.contains(PASSWORD), "{log}");
+    }
+}
+
+#[test]
+fn store_that_cannot_be_opened_ends_the_shop_without_telling_the_password() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    for (url, code, says) in [
+        (
+            format!("redis://:{PASSWORD}@127.0.0.1:{port}/"),
+            1,
+            "is the server there?",
+        ),
+        (
+            format!("redis://:{PASSWORD}@127.0.0.1:{port}/?colour=red"),
+            2,
+            "\"colour\"",
+        ),
+        (
+            format!("rediss://:{PASSWORD}@127.0.0.1:{port}/"),
+            1,
+            "is the server there?",
+        ),
+    ] {
+        let output = command()
+            .args(["--listen", "0", "--store", &url])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(says) && !text.contains(PASSWORD), "{text}");
+    }
+}
