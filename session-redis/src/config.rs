@@ -324,3 +324,75 @@ impl std::error::Error for ConnectError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        let error = match from_url(url) {
+            Ok(builder) => builder.build().map(drop).unwrap_err(),
+            Err(error) => error,
+        };
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("horse"), "{shown}");
+        error.to_string()
+    }
+
+    #[test]
+    fn url_is_read_whole() {
+        let url = "redis://ann:horse@127.0.0.1:7000/3?prefix=a/b-c_d.e:&max_record=100&read_ms=1&write_ms=2&connect_ms=3";
+        let builder = from_url(url).unwrap();
+        assert_eq!((builder.prefix.as_str(), builder.max_record), ("a/b-c_d.e:", 100));
+        let millis = [builder.read, builder.write, builder.connect].map(|length| length.as_millis());
+        assert_eq!(millis, [1, 2, 3]);
+        let settings = builder.client.get_connection_info().redis_settings();
+        assert_eq!((settings.username(), settings.db()), (Some("ann"), 3));
+        let shown = format!("{builder:?}") + &format!("{:?}", builder.build().unwrap());
+        assert!(
+            shown.contains("127.0.0.1:7000") && !shown.contains("horse"),
+            "{shown}"
+        );
+        for url in [
+            "redis://h",
+            "redis://[::1]:6380/",
+            "redis+unix:///run/redis.sock?db=2&user=ann&pass=horse",
+        ] {
+            from_url(url).unwrap().build().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_and_no_password_is_shown() {
+        for (url, says) in [
+            ("", "not the URL"),
+            ("horse", "not the URL"),
+            ("http://:horse@h/", "\"http\""),
+            ("redis+sentinel://:horse@h/", "\"redis+sentinel\""),
+            ("redis://:horse@h/#insecure", "not the URL"),
+            ("redis://:horse@h/?colour=red", "\"colour\""),
+            ("redis://:horse@h/?db=1", "\"db\""),
+            ("redis+unix:///s?pass=horse&colour=red", "\"colour\""),
+            ("redis://:horse@h/?prefix=a&prefix=b", "twice"),
+            ("redis://:horse@h/?read_ms=fast", "\"read_ms\""),
+            ("redis://:horse@h/?write_ms=-1", "\"write_ms\""),
+            ("redis://:horse@h/?connect_ms=0", "deadline of zero"),
+            ("redis://:horse@h/?max_record=0", "largest record"),
+            ("redis://:horse@h/?max_record=67108865", "largest record"),
+            ("redis://:horse@h/?prefix=", "prefix"),
+            ("redis://:horse@h/?prefix={a}", "prefix"),
+            ("redis://:horse@h/?prefix=a%20b", "prefix"),
+            ("redis://:horse@h/horse", ""),
+        ] {
+            let text = refused(url);
+            assert!(text.contains(says), "{url}: {text}");
+        }
+        assert!(refused(&format!("redis://h/?prefix={}", "p".repeat(65))).contains("64"));
+    }
+
+    #[test]
+    fn tls_needs_its_feature() {
+        let answer = from_url("rediss://:horse@127.0.0.1/");
+        assert_eq!(answer.is_ok(), cfg!(feature = "tls"), "{:?}", answer.err());
+    }
+}
