@@ -6,10 +6,7 @@ use redis::{Client, RedisError};
 use session_core::{Capability, ClockSource, Durability, Error, StoreProfile};
 use url::Url;
 
-use crate::{
-    BACKEND, RedisStore,
-    connection::{Connection, Deadline},
-};
+use crate::{BACKEND, RedisStore, connection::Connection};
 
 /// Bytes that a prefix has at most.
 const LONGEST_PREFIX: usize = 64;
@@ -140,8 +137,8 @@ impl RedisStoreBuilder {
         RedisStore {
             connection: Connection::new(self.client, self.connect),
             prefix: self.prefix.into_boxed_str(),
-            read: Deadline(self.read),
-            write: Deadline(self.write),
+            read: self.read,
+            write: self.write,
             profile,
         }
     }

@@ -33,9 +33,20 @@ pub(crate) enum Request<'a> {
     Many(&'a Pipeline),
 }
 
-/// How long a request may take.
+/// When a call ends, whatever it is at.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline(pub(crate) Duration);
+pub(crate) struct Deadline {
+    at: tokio::time::Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// `limit` from now.
+    pub(crate) fn after(limit: Duration) -> Self {
+        let at = tokio::time::Instant::now() + limit;
+        Self { at, limit }
+    }
+}
 
 /// A reply.
 pub(crate) struct Reply {
@@ -91,19 +102,19 @@ impl Connection {
         self.connect
     }
 
-    /// Sends a request and waits for its reply, `deadline` at most, connecting included.
+    /// Sends a request and waits for its reply until `deadline`, connecting included.
     ///
     /// A connection that did not answer in time is not used again: what it still has to say is nobody's.
     pub(crate) async fn ask(&self, deadline: Deadline, request: Request<'_>) -> Result<Reply, Failure> {
         let mut used = None;
-        match tokio::time::timeout(deadline.0, self.tries(request, &mut used)).await {
+        match tokio::time::timeout_at(deadline.at, self.tries(request, &mut used)).await {
             Ok(answer) => answer,
             Err(_) => {
                 // Connecting goes on for the calls that come later.
                 if let Some(number) = used {
                     self.forget(number);
                 }
-                Err(Failure::Deadline(deadline.0))
+                Err(Failure::Deadline(deadline.limit))
             }
         }
     }

@@ -23,8 +23,8 @@ use crate::{
 pub struct RedisStore {
     pub(crate) connection: Connection,
     pub(crate) prefix: Box<str>,
-    pub(crate) read: Deadline,
-    pub(crate) write: Deadline,
+    pub(crate) read: Duration,
+    pub(crate) write: Duration,
     pub(crate) profile: StoreProfile,
 }
 
@@ -58,7 +58,7 @@ impl RedisStore {
         let store = config::from_url(url)?.build()?;
         let ping = cmd("PING");
         // The first call connects: it has the time of both.
-        let patience = Deadline(store.connection.patience() + store.read.0);
+        let patience = Deadline::after(store.connection.patience() + store.read);
         store
             .connection
             .ask(patience, Request::Again(&ping))
@@ -87,7 +87,10 @@ impl RedisStore {
     }
 
     pub(crate) async fn read(&self, commands: &Pipeline) -> Result<Vec<Value>> {
-        let reply = self.connection.ask(self.read, Request::Many(commands)).await?;
+        let reply = self
+            .connection
+            .ask(Deadline::after(self.read), Request::Many(commands))
+            .await?;
         match reply.value {
             Value::Array(values) if values.len() == commands.len() => Ok(values),
             _ => Err(error::unexpected("the server gave another number of replies")),
@@ -108,13 +111,13 @@ impl RedisStore {
     }
 
     /// Whether the record under `key` is the one that was being written as `version`.
-    async fn is_ours(&self, key: &SessionKey, version: Version) -> Result<bool> {
+    async fn is_ours(&self, deadline: Deadline, key: &SessionKey, version: Version) -> Result<bool> {
         let mut command = cmd("GETRANGE");
         command
             .arg(self.record_key(key))
             .arg(head::VERSION.start)
             .arg(head::VERSION.end - 1);
-        let (value, _) = self.send(self.read, &command).await?;
+        let (value, _) = self.send(deadline, &command).await?;
         Ok(matches!(value, Value::BulkString(bytes) if bytes == version.as_bytes()))
     }
 }
@@ -132,10 +135,11 @@ impl fmt::Debug for RedisStore {
 impl SessionStore for RedisStore {
     async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
         self.profile.check(record, ttl)?;
+        let deadline = Deadline::after(self.write);
         let version = new_version()?;
         let value = head::seal(BACKEND, key, version, record)?;
         if let Some(subject) = &record.subject {
-            self.note(subject, key, record, ttl).await?;
+            self.note(deadline, subject, key, record, ttl).await?;
         }
         let mut command = cmd("SET");
         command
@@ -144,10 +148,10 @@ impl SessionStore for RedisStore {
             .arg("NX")
             .arg("PX")
             .arg(whole_millis(ttl));
-        match self.send(self.write, &command).await? {
+        match self.send(deadline, &command).await? {
             (Value::Okay, _) => Ok(version),
             (Value::Nil, false) => Err(Self::fail(ErrorKind::AlreadyExists)),
-            (Value::Nil, true) if self.is_ours(key, version).await? => Ok(version),
+            (Value::Nil, true) if self.is_ours(deadline, key, version).await? => Ok(version),
             (Value::Nil, true) => Err(Self::unknown()),
             _ => Err(error::unexpected("SET was not answered as it should be")),
         }
@@ -186,6 +190,7 @@ impl SessionStore for RedisStore {
         ttl: Duration,
     ) -> Result<Version> {
         self.profile.check(record, ttl)?;
+        let deadline = Deadline::after(self.write);
         let version = new_version()?;
         let value = head::seal(BACKEND, key, version, record)?;
         let (name, mark, life) = (
@@ -204,12 +209,12 @@ impl SessionStore for RedisStore {
                 flag,
             ];
             let (answer, repeated) = script::UPDATE
-                .run(&self.connection, self.write, &name, &arguments)
+                .run(&self.connection, deadline, &name, &arguments)
                 .await?;
             return match (Verdict::of(answer)?, &record.subject) {
                 (Verdict::Done, _) => Ok(version),
                 (Verdict::IndexFirst, Some(subject)) if !indexed => {
-                    self.note(subject, key, record, ttl).await?;
+                    self.note(deadline, subject, key, record, ttl).await?;
                     indexed = true;
                     continue;
                 }
@@ -222,9 +227,10 @@ impl SessionStore for RedisStore {
 
     async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
         self.profile.check_ttl(ttl)?;
+        let deadline = Deadline::after(self.write);
         let mut command = cmd("PEXPIRE");
         command.arg(self.record_key(key)).arg(whole_millis(ttl));
-        let (value, _) = self.send(self.write, &command).await?;
+        let (value, _) = self.send(deadline, &command).await?;
         match integer(value)? {
             0 => Err(Self::fail(ErrorKind::NotFound)),
             _ => Ok(()),
@@ -232,10 +238,11 @@ impl SessionStore for RedisStore {
     }
 
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
+        let deadline = Deadline::after(self.write);
         let name = self.record_key(key);
         let (verdict, repeated) = match expected {
             None => {
-                let (value, repeated) = self.send(self.write, cmd("DEL").arg(name)).await?;
+                let (value, repeated) = self.send(deadline, cmd("DEL").arg(name)).await?;
                 match integer(value)? {
                     0 => (Verdict::Absent, repeated),
                     _ => (Verdict::Done, repeated),
@@ -245,7 +252,7 @@ impl SessionStore for RedisStore {
                 let mark = head::mark(key);
                 let arguments = [mark.as_slice(), expected.as_bytes()];
                 let (answer, repeated) = script::DELETE
-                    .run(&self.connection, self.write, &name, &arguments)
+                    .run(&self.connection, deadline, &name, &arguments)
                     .await?;
                 (Verdict::of(answer)?, repeated)
             }

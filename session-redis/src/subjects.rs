@@ -13,7 +13,11 @@ use session_core::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{BACKEND, RedisStore, connection::Request, error, script};
+use crate::{
+    BACKEND, RedisStore,
+    connection::{Deadline, Request},
+    error, script,
+};
 
 /// Records that one round trip looks at or deletes.
 const BATCH: usize = 256;
@@ -28,6 +32,7 @@ impl RedisStore {
     /// Notes that `key` is about to be `subject`'s.
     pub(crate) async fn note(
         &self,
+        deadline: Deadline,
         subject: &Subject,
         key: &SessionKey,
         record: &Record,
@@ -43,7 +48,7 @@ impl RedisStore {
         let (life, end) = (whole_millis(ttl).to_string(), end.to_string());
         let arguments = [key.as_bytes().as_slice(), life.as_bytes(), end.as_bytes()];
         script::INDEX
-            .run(&self.connection, self.write, &self.index_key(subject), &arguments)
+            .run(&self.connection, deadline, &self.index_key(subject), &arguments)
             .await
             .map(drop)
     }
@@ -60,7 +65,10 @@ impl RedisStore {
     async fn noted(&self, index: &[u8]) -> Result<Vec<SessionKey>> {
         let mut command = cmd("ZRANGE");
         command.arg(index).arg(0).arg(-1);
-        let reply = self.connection.ask(self.read, Request::Again(&command)).await?;
+        let reply = self
+            .connection
+            .ask(Deadline::after(self.read), Request::Again(&command))
+            .await?;
         let Value::Array(members) = reply.value else {
             return Err(error::unexpected("ZRANGE was not answered with a list"));
         };
@@ -105,7 +113,9 @@ impl RedisStore {
                 )
             })
             .collect();
-        script::END.run_each(&self.connection, self.write, &calls).await
+        script::END
+            .run_each(&self.connection, Deadline::after(self.write), &calls)
+            .await
     }
 
     async fn prune(&self, index: &[u8], gone: &[SessionKey]) -> Result<()> {
@@ -114,7 +124,7 @@ impl RedisStore {
             let mut arguments = vec![age.as_bytes()];
             arguments.extend(batch.iter().map(|key| key.as_bytes().as_slice()));
             script::PRUNE
-                .run(&self.connection, self.write, index, &arguments)
+                .run(&self.connection, Deadline::after(self.write), index, &arguments)
                 .await?;
         }
         Ok(())

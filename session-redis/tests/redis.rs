@@ -183,6 +183,23 @@ async fn wrong_password_is_unavailable_told_once_and_never_shown() {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("NOPERM"), "{error}");
         assert!(store.delete(&key, Some(version)).await.unwrap());
+
+        let index = ["zadd", "zrange", "zscore", "zrem", "persist", "pexpireat", "time"]
+            .map(|name| format!("+{name}"));
+        let rules: Vec<&str> = ["ACL", "SETUSER", "shop"]
+            .into_iter()
+            .chain(index.iter().map(String::as_str))
+            .collect();
+        say(&mut raw, &rules).await;
+        let (whose, now) = (subject(), Timestamp::from(std::time::SystemTime::now()));
+        for end in [Some(now), Some(now.after(HOUR)), None] {
+            let record = Record::new("data")
+                .with_subject(whose.clone())
+                .with_not_after(end);
+            store.create(&self::key(), &record, HOUR).await.unwrap();
+        }
+        assert_eq!(store.list(&whose).await.unwrap().len(), 3);
+        assert_eq!(store.delete_all(&whose, None).await.unwrap(), 3);
     }
 }
 
