@@ -654,7 +654,7 @@ fn commands_of_the_readme_work() {
 #[test]
 fn wrong_store_is_named_with_what_is_possible() {
     for (store, says) in [
-        ("redis://ann:hunter2@127.0.0.1/", "\"redis\""),
+        ("mongodb://ann:hunter2@127.0.0.1/", "\"mongodb\""),
         ("memory", "scheme"),
         ("memory:x", "memory:"),
     ] {
