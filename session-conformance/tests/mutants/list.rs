@@ -210,6 +210,8 @@ mutants! {
     ExceptIgnored => delete_all_of_a_subject_but_one_keeps_that_one;
     /// One list, and no second look.
     DeleteAllListsOnce => delete_all_catches_a_session_that_is_being_renewed;
+    /// None of those listed is there any more, so there are none: but they have been renewed.
+    DeleteAllStopsAtNone => delete_all_catches_a_session_that_is_being_renewed;
     /// A deletion that is refused takes the key out of the index.
     RefusedDeleteUnlists => subject_list_equals_the_truth_after_random_calls;
 

@@ -769,6 +769,14 @@ impl Subjects for NaiveStore {
             if keys.is_empty() {
                 return Ok(deleted);
             }
+            if self.has(Fault::DeleteAllStopsAtNone) {
+                round_trip().await;
+                let still = self.list(subject).await?;
+                keys.retain(|key| still.contains(key));
+                if keys.is_empty() {
+                    return Ok(deleted);
+                }
+            }
             for key in &keys {
                 deleted += u64::from(self.delete(key, None).await?);
             }
