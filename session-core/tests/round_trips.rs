@@ -4,14 +4,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use session_core::{
-    ClientAction, Lengths, MemoryStore, Record, Result, Session, SessionId, SessionKey, SessionStore,
-    Sessions, StoreProfile, Stored, Subject, Subjects, Sweep, Version, async_trait,
+    ClientAction, Clock, Lengths, MemoryStore, Record, Result, Session, SessionId, SessionKey, SessionStore,
+    Sessions, StoreProfile, Stored, Subject, Subjects, Sweep, Timestamp, Version, async_trait,
 };
 
 #[derive(Debug)]
@@ -61,22 +61,50 @@ impl SessionStore for Counting {
     }
 }
 
+/// A clock that a test puts forward, for the store and the sessions alike.
+#[derive(Debug, Default)]
+struct MovedClock(AtomicU64);
+
+impl MovedClock {
+    fn forward(&self, millis: u64) {
+        self.0.fetch_add(millis, Ordering::Relaxed);
+    }
+}
+
+impl Clock for MovedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000 + self.0.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
 struct World {
+    clock: Arc<MovedClock>,
     store: Arc<Counting>,
     sessions: Sessions,
 }
 
 impl World {
     fn new() -> Self {
+        let clock = Arc::new(MovedClock::default());
+        let store = MemoryStore::builder().clock(clock.clone()).build().unwrap();
         let store = Arc::new(Counting {
-            store: MemoryStore::new(),
+            store,
             calls: AtomicUsize::new(0),
         });
         let sessions = Sessions::builder(store.clone())
+            .clock(clock.clone())
             .renew_every(None)
             .build()
             .unwrap();
-        Self { store, sessions }
+        Self {
+            clock,
+            store,
+            sessions,
+        }
     }
 
     async fn logged_in(&self) -> SessionId {
@@ -164,7 +192,7 @@ async fn touch_comes_after_the_response_once_per_slack() {
         .unwrap();
     let id = new_id(session.commit().await.unwrap().client).unwrap();
     let read = async |session: &Session| drop(session.subject().await.unwrap());
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    world.clock.forward(300);
     assert_eq!(world.cost(Some(&id), read).await, (1, 1));
     assert_eq!(world.cost(Some(&id), read).await, (1, 0));
 }
@@ -208,10 +236,11 @@ async fn following_a_retired_id_costs_one_more() {
     let world = World::new();
     let id = world.logged_in().await;
     let every_second = Sessions::builder(world.store.clone())
+        .clock(world.clock.clone())
         .renew_every(Duration::from_secs(1))
         .build()
         .unwrap();
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    world.clock.forward(1_100);
     let session = every_second.open(Some(id.clone()));
     session.names().await.unwrap();
     let new = new_id(session.commit().await.unwrap().client).unwrap();
