@@ -1,12 +1,11 @@
 //! How a store is made.
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
-use redis::{Client, RedisError};
+use redis::RedisError;
 use session_core::{Capability, ClockSource, Durability, Error, StoreProfile};
-use url::Url;
 
-use crate::{BACKEND, RedisStore, connection::Connection};
+use crate::{BACKEND, RedisStore, Servers, address::Address, replicas::Wait, servers::Tuning};
 
 /// Bytes that a prefix has at most.
 const LONGEST_PREFIX: usize = 64;
@@ -18,25 +17,29 @@ const LARGEST_RECORD: usize = 64 * 1024 * 1024;
 /// Names what [`RedisStore::new`] leaves at its default.
 #[must_use]
 pub struct RedisStoreBuilder {
-    client: Client,
-    prefix: String,
-    max_record: usize,
-    read: Duration,
-    write: Duration,
-    connect: Duration,
+    pub(crate) servers: Servers,
+    pub(crate) nat: HashMap<Address, Address>,
+    pub(crate) prefix: String,
+    pub(crate) max_record: usize,
+    pub(crate) read: Duration,
+    pub(crate) write: Duration,
+    pub(crate) connect: Duration,
+    pub(crate) wait: Option<Wait>,
     durability: Durability,
     may_evict: bool,
 }
 
 impl RedisStoreBuilder {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(servers: Servers) -> Self {
         Self {
-            client,
+            servers,
+            nat: HashMap::new(),
             prefix: "session:".to_owned(),
             max_record: 64 * 1024,
             read: Duration::from_millis(250),
             write: Duration::from_millis(500),
             connect: Duration::from_secs(1),
+            wait: None,
             durability: Durability::None,
             may_evict: true,
         }
@@ -75,6 +78,39 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// A write counts only once so many replicas have it: `WAIT` after each `create`, `update` and `delete`, which may
+    /// take as long as `within`. Default: none.
+    ///
+    /// If fewer confirm it in that time, the call is `Unavailable` and tells how many did. The primary has the write
+    /// all the same, and whoever asks again finds it there; what is not known is whether it survives a failover.
+    /// `WAIT` makes a loss less likely and does not rule it out: see *What a failover loses* on the crate's front page.
+    ///
+    /// Writes then have a connection of their own to each server, so that reads wait for nobody; concurrent writes
+    /// share a `WAIT`. `within` must be shorter than the write deadline.
+    pub fn wait_for_replicas(mut self, replicas: u32, within: Duration) -> Self {
+        self.wait = (replicas > 0).then_some(Wait {
+            replicas: replicas.into(),
+            within,
+        });
+        self
+    }
+
+    /// Where to reach servers that Sentinels or a Cluster announce under an address that leads nowhere from here
+    /// (behind NAT, or in containers): pairs of hosts with ports, the announced one first. Default: as announced.
+    pub fn nat_map<A: Into<String>, B: Into<String>>(
+        mut self,
+        pairs: impl IntoIterator<Item = ((A, u16), (B, u16))>,
+    ) -> Self {
+        let address = |(announced, reached): ((A, u16), (B, u16))| {
+            (
+                Address::new(announced.0, announced.1),
+                Address::new(reached.0, reached.1),
+            )
+        };
+        self.nat = pairs.into_iter().map(address).collect();
+        self
+    }
+
     /// What an acknowledged write survives, as the server is configured: `appendfsync always` is [`Durability::Crash`],
     /// `everysec` is [`Durability::Periodic`]. Default: [`Durability::None`], because the store cannot know.
     ///
@@ -98,7 +134,7 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`]: the prefix, the largest record or a deadline cannot be.
+    /// [`ConfigError`]: the servers, the prefix, the largest record or a deadline cannot be.
     pub fn build(self) -> Result<RedisStore, ConfigError> {
         let length = self.prefix.len();
         if !(1..=LONGEST_PREFIX).contains(&length) {
@@ -121,6 +157,13 @@ impl RedisStoreBuilder {
         {
             return Err(ConfigError::Deadline);
         }
+        if self
+            .wait
+            .is_some_and(|wait| wait.within.is_zero() || wait.within >= self.write)
+        {
+            return Err(ConfigError::Wait);
+        }
+        self.servers.check()?;
         Ok(self.assume_valid())
     }
 
@@ -134,11 +177,19 @@ impl RedisStoreBuilder {
         profile.limits.durability = self.durability;
         profile.limits.may_evict = self.may_evict;
         profile.limits.clock = ClockSource::Server;
+        let tuning = Tuning {
+            connect: self.connect,
+            wait: self.wait,
+        };
         RedisStore {
-            connection: Connection::new(self.client, self.connect),
+            place: self.servers.to_string().into_boxed_str(),
+            may_fail_over: self.servers.may_fail_over(),
+            waits: self.wait.is_some(),
+            servers: self.servers.open(self.nat, tuning),
             prefix: self.prefix.into_boxed_str(),
             read: self.read,
             write: self.write,
+            connect: self.connect,
             profile,
         }
     }
@@ -147,84 +198,18 @@ impl RedisStoreBuilder {
 impl fmt::Debug for RedisStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStoreBuilder")
-            .field(
-                "server",
-                &format_args!("{}", self.client.get_connection_info().addr()),
-            )
+            .field("servers", &format_args!("{}", self.servers))
+            .field("nat_map", &self.nat)
             .field("prefix", &self.prefix)
             .field("max_record", &self.max_record)
             .field("read_deadline", &self.read)
             .field("write_deadline", &self.write)
             .field("connect_deadline", &self.connect)
+            .field("wait_for_replicas", &self.wait)
             .field("durability", &self.durability)
             .field("may_evict", &self.may_evict)
             .finish()
     }
-}
-
-/// What a URL says.
-pub(crate) fn from_url(text: &str) -> Result<RedisStoreBuilder, ConfigError> {
-    let mut url = Url::parse(text).map_err(|_| ConfigError::Url)?;
-    match url.scheme() {
-        "redis" | "redis+unix" => {}
-        "rediss" => tls()?,
-        scheme => return Err(ConfigError::Scheme(scheme.chars().take(32).collect())),
-    }
-    if url.fragment().is_some() {
-        // The client would read `#insecure` there.
-        return Err(ConfigError::Url);
-    }
-    let is_unix = url.scheme() == "redis+unix";
-    let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    url.set_query(None);
-    let (mut own, mut names) = (Vec::new(), Vec::new());
-    for (name, value) in pairs {
-        if names.contains(&name) {
-            return Err(ConfigError::Twice(name));
-        }
-        match name.as_str() {
-            "prefix" | "max_record" | "read_ms" | "write_ms" | "connect_ms" => {
-                own.push((name.clone(), value))
-            }
-            "db" | "user" | "pass" if is_unix => {
-                url.query_pairs_mut().append_pair(&name, &value);
-            }
-            _ => return Err(ConfigError::UnknownKey(name)),
-        }
-        names.push(name);
-    }
-    let mut builder = RedisStoreBuilder::new(Client::open(url).map_err(ConfigError::Client)?);
-    for (name, value) in own {
-        let number = || value.parse().map_err(|_| ConfigError::Number(name.clone()));
-        let millis = || number().map(Duration::from_millis);
-        builder = match name.as_str() {
-            "prefix" => builder.prefix(value),
-            "max_record" => {
-                builder.max_record(usize::try_from(number()?).map_err(|_| ConfigError::MaxRecord)?)
-            }
-            "read_ms" => builder.read_deadline(millis()?),
-            "write_ms" => builder.write_deadline(millis()?),
-            _ => builder.connect_deadline(millis()?),
-        };
-    }
-    Ok(builder)
-}
-
-/// The client's TLS takes the cryptography that the process has chosen; without a choice it would panic.
-#[cfg(feature = "tls")]
-#[expect(clippy::unnecessary_wraps, reason = "without the feature it is an error")]
-fn tls() -> Result<(), ConfigError> {
-    use rustls::crypto::{CryptoProvider, ring};
-    if CryptoProvider::get_default().is_none() {
-        // Somebody else may be faster, which is as well.
-        let _ = ring::default_provider().install_default();
-    }
-    Ok(())
-}
-
-#[cfg(not(feature = "tls"))]
-fn tls() -> Result<(), ConfigError> {
-    Err(ConfigError::Tls)
 }
 
 /// What was configured cannot be. No part of it is repeated that may be a password.
@@ -233,10 +218,16 @@ fn tls() -> Result<(), ConfigError> {
 pub enum ConfigError {
     /// The text is no URL, or one with a fragment.
     Url,
-    /// The scheme is none of `redis`, `rediss`, `redis+unix`.
+    /// The scheme is none that [`RedisStore::connect`] names.
     Scheme(String),
-    /// `rediss://` needs the feature `tls`.
+    /// `rediss` needs the feature `tls`.
     Tls,
+    /// A group with Sentinels needs a Sentinel and the name of a service.
+    Sentinel,
+    /// A Cluster needs a node, and none of them is a socket of this machine.
+    Cluster,
+    /// A Cluster has one database, 0.
+    Database,
     /// The URL has a key that means nothing here.
     UnknownKey(String),
     /// The URL has a key twice.
@@ -249,6 +240,8 @@ pub enum ConfigError {
     MaxRecord,
     /// A deadline is zero.
     Deadline,
+    /// Replicas have no time to confirm a write, or as much as the write itself.
+    Wait,
     /// The client does not understand the rest of the URL.
     Client(RedisError),
 }
@@ -260,10 +253,16 @@ impl fmt::Display for ConfigError {
             Self::Scheme(scheme) => {
                 write!(
                     f,
-                    "{scheme:?}: a URL begins with redis://, rediss:// or redis+unix://"
+                    "{scheme:?}: a URL begins with redis://, redis+unix://, redis+sentinel://, redis+cluster://, or \
+                     with rediss in their place"
                 )
             }
-            Self::Tls => f.write_str("rediss:// needs session-redis with its feature `tls`"),
+            Self::Tls => f.write_str("rediss needs session-redis with its feature `tls`"),
+            Self::Sentinel => f.write_str(
+                "a group with Sentinels is redis+sentinel://HOST[:PORT][,HOST[:PORT]…]/SERVICE[/DATABASE]",
+            ),
+            Self::Cluster => f.write_str("a Cluster is redis+cluster://HOST[:PORT][,HOST[:PORT]…]"),
+            Self::Database => f.write_str("a Cluster has no other database than 0"),
             Self::UnknownKey(name) => write!(f, "the URL's key {name:?} means nothing here"),
             Self::Twice(name) => write!(f, "the URL has its key {name:?} twice"),
             Self::Number(name) => write!(f, "the URL's key {name:?} wants a whole number"),
@@ -275,6 +274,9 @@ impl fmt::Display for ConfigError {
             }
             Self::MaxRecord => write!(f, "the largest record has 1 to {LARGEST_RECORD} bytes"),
             Self::Deadline => f.write_str("a deadline of zero leaves no time for any call"),
+            Self::Wait => f.write_str(
+                "the time in which replicas confirm a write is longer than zero and shorter than the write's",
+            ),
             Self::Client(error) => error.fmt(f),
         }
     }
@@ -319,77 +321,5 @@ impl std::error::Error for ConnectError {
             Self::Config(_) => None,
             Self::Store(error) => Some(error),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(url: &str) -> String {
-        let error = match from_url(url) {
-            Ok(builder) => builder.build().map(drop).unwrap_err(),
-            Err(error) => error,
-        };
-        let shown = format!("{error} {error:?}");
-        assert!(!shown.contains("horse"), "{shown}");
-        error.to_string()
-    }
-
-    #[test]
-    fn url_is_read_whole() {
-        let url = "redis://ann:horse@127.0.0.1:7000/3?prefix=a/b-c_d.e:&max_record=100&read_ms=1&write_ms=2&connect_ms=3";
-        let builder = from_url(url).unwrap();
-        assert_eq!((builder.prefix.as_str(), builder.max_record), ("a/b-c_d.e:", 100));
-        let millis = [builder.read, builder.write, builder.connect].map(|length| length.as_millis());
-        assert_eq!(millis, [1, 2, 3]);
-        let settings = builder.client.get_connection_info().redis_settings();
-        assert_eq!((settings.username(), settings.db()), (Some("ann"), 3));
-        let shown = format!("{builder:?}") + &format!("{:?}", builder.build().unwrap());
-        assert!(
-            shown.contains("127.0.0.1:7000") && !shown.contains("horse"),
-            "{shown}"
-        );
-        for url in [
-            "redis://h",
-            "redis://[::1]:6380/",
-            "redis+unix:///run/redis.sock?db=2&user=ann&pass=horse",
-        ] {
-            from_url(url).unwrap().build().unwrap();
-        }
-    }
-
-    #[test]
-    fn what_is_not_understood_is_an_error_and_no_password_is_shown() {
-        for (url, says) in [
-            ("", "not the URL"),
-            ("horse", "not the URL"),
-            ("http://:horse@h/", "\"http\""),
-            ("redis+sentinel://:horse@h/", "\"redis+sentinel\""),
-            ("redis://:horse@h/#insecure", "not the URL"),
-            ("redis://:horse@h/?colour=red", "\"colour\""),
-            ("redis://:horse@h/?db=1", "\"db\""),
-            ("redis+unix:///s?pass=horse&colour=red", "\"colour\""),
-            ("redis://:horse@h/?prefix=a&prefix=b", "twice"),
-            ("redis://:horse@h/?read_ms=fast", "\"read_ms\""),
-            ("redis://:horse@h/?write_ms=-1", "\"write_ms\""),
-            ("redis://:horse@h/?connect_ms=0", "deadline of zero"),
-            ("redis://:horse@h/?max_record=0", "largest record"),
-            ("redis://:horse@h/?max_record=67108865", "largest record"),
-            ("redis://:horse@h/?prefix=", "prefix"),
-            ("redis://:horse@h/?prefix={a}", "prefix"),
-            ("redis://:horse@h/?prefix=a%20b", "prefix"),
-            ("redis://:horse@h/horse", ""),
-        ] {
-            let text = refused(url);
-            assert!(text.contains(says), "{url}: {text}");
-        }
-        assert!(refused(&format!("redis://h/?prefix={}", "p".repeat(65))).contains("64"));
-    }
-
-    #[test]
-    fn tls_needs_its_feature() {
-        let answer = from_url("rediss://:horse@127.0.0.1/");
-        assert_eq!(answer.is_ok(), cfg!(feature = "tls"), "{:?}", answer.err());
     }
 }

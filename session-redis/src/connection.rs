@@ -2,42 +2,44 @@
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, RedisError, RedisResult, ServerErrorKind, Value,
     aio::MultiplexedConnection,
 };
 use tokio::sync::watch;
 
+use crate::{request::Request, sentinel::Sentinels};
+
 /// How long after a failed attempt the next one is made: at random in between, so that the nodes of a site do not all
 /// knock at once. Calls in the meantime fail at once.
-const PAUSE: std::ops::Range<u64> = 10..100;
+pub(crate) const PAUSE: std::ops::Range<u64> = 10..100;
 
 /// A connection that all calls share: `redis` pipelines what they send, and gives each its own reply, also when a call
 /// was dropped before its reply came.
 pub(crate) struct Connection {
-    client: Client,
+    to: Target,
     connect: Duration,
     link: Mutex<Option<Link>>,
 }
 
-/// Commands and whether they may be sent twice.
-#[derive(Clone, Copy)]
-pub(crate) enum Request<'a> {
-    /// One command, which another connection repeats when the first one broke: its second effect is its first.
-    Again(&'a Cmd),
-    /// Commands that travel together, and as many replies.
-    Many(&'a Pipeline),
+/// Whom it is a connection to.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// This server.
+    Server(Client),
+    /// Whichever server is the primary, as Sentinels say.
+    Primary(Arc<Sentinels>),
 }
 
 /// When a call ends, whatever it is at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
-    at: tokio::time::Instant,
-    limit: Duration,
+    pub(crate) at: tokio::time::Instant,
+    pub(crate) limit: Duration,
 }
 
 impl Deadline {
@@ -48,22 +50,38 @@ impl Deadline {
     }
 }
 
-/// A reply.
-pub(crate) struct Reply {
+/// What was answered.
+pub(crate) struct Answer {
     pub(crate) value: Value,
     /// The first try may have arrived too.
     pub(crate) repeated: bool,
+    /// Which of the connections that were one after the other it came over.
+    pub(crate) number: u64,
 }
 
 /// Why there is no reply.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Failure {
     /// The client's error: no connection, a broken one, or what the server answered.
-    Redis(RedisError),
+    Redis {
+        error: RedisError,
+        /// An earlier try may have arrived.
+        repeated: bool,
+    },
     /// Connecting took too long.
     Connect(Duration),
     /// The reply took too long.
     Deadline(Duration),
+    /// No server to send it to; why.
+    Nowhere(String),
+    /// Written, but not yet by as many replicas as were asked for.
+    Replicas {
+        confirmed: u64,
+        wanted: u64,
+        within: Duration,
+    },
+    /// Whether replicas have it cannot be asked any more: the connection that wrote it is gone.
+    Unconfirmed,
     /// The runtime ended while it connected.
     Ended,
 }
@@ -78,34 +96,22 @@ struct Link {
 #[derive(Clone)]
 enum Outcome {
     Ready(MultiplexedConnection),
-    Failed { failure: FailureOf, until: Instant },
-}
-
-/// [`Failure`] of an attempt, for each of the calls that waited for it.
-#[derive(Clone)]
-enum FailureOf {
-    Redis(RedisError),
-    Slow(Duration),
+    Failed { failure: Failure, until: Instant },
 }
 
 impl Connection {
-    pub(crate) fn new(client: Client, connect: Duration) -> Self {
+    pub(crate) fn new(to: Target, connect: Duration) -> Self {
         Self {
-            client,
+            to,
             connect,
             link: Mutex::new(None),
         }
     }
 
-    /// How long connecting may take.
-    pub(crate) fn patience(&self) -> Duration {
-        self.connect
-    }
-
     /// Sends a request and waits for its reply until `deadline`, connecting included.
     ///
     /// A connection that did not answer in time is not used again: what it still has to say is nobody's.
-    pub(crate) async fn ask(&self, deadline: Deadline, request: Request<'_>) -> Result<Reply, Failure> {
+    pub(crate) async fn ask(&self, deadline: Deadline, request: Request<'_>) -> Result<Answer, Failure> {
         let mut used = None;
         match tokio::time::timeout_at(deadline.at, self.tries(request, &mut used)).await {
             Ok(answer) => answer,
@@ -119,27 +125,57 @@ impl Connection {
         }
     }
 
-    async fn tries(&self, request: Request<'_>, used: &mut Option<u64>) -> Result<Reply, Failure> {
-        let mut repeated = false;
+    async fn tries(&self, request: Request<'_>, used: &mut Option<u64>) -> Result<Answer, Failure> {
+        let (mut repeated, mut moved) = (false, false);
         loop {
             let (number, mut connection) = self.connected().await?;
             *used = Some(number);
             let error = match request.send(&mut connection).await {
-                Ok(value) => return Ok(Reply { value, repeated }),
+                Ok(value) => {
+                    return Ok(Answer {
+                        value,
+                        repeated,
+                        number,
+                    });
+                }
                 Err(error) => error,
             };
-            // A replica: after a failover behind a name, the name leads to the new master.
+            // A replica: after a failover the name, or Sentinel, leads to the new primary. Nothing was written.
             let replica = error.kind() == redis::ErrorKind::Server(ServerErrorKind::ReadOnly);
             if replica || error.is_unrecoverable_error() || error.is_io_error() {
                 self.forget(number);
-                // The server was restarted, say, and this is the first call since: no reason to fail it.
-                if error.is_io_error() && !repeated {
-                    repeated = true;
-                    continue;
-                }
             }
-            return Err(Failure::Redis(error));
+            if replica && !moved {
+                moved = true;
+                continue;
+            }
+            // The server was restarted, say, and this is the first call since: no reason to fail it.
+            if error.is_io_error() && request.repeatable && !repeated {
+                repeated = true;
+                continue;
+            }
+            return Err(Failure::Redis { error, repeated });
         }
+    }
+
+    /// Sends a request over exactly the connection `number`, if it is still the one in use.
+    pub(crate) async fn ask_same(
+        &self,
+        number: u64,
+        deadline: Deadline,
+        request: Request<'_>,
+    ) -> Result<Value, Failure> {
+        let known = self.link().clone().filter(|link| link.number == number);
+        let ready = known.and_then(|link| link.outcome.borrow().clone());
+        let Some(Outcome::Ready(mut connection)) = ready else {
+            return Err(Failure::Unconfirmed);
+        };
+        let sent = tokio::time::timeout_at(deadline.at, request.send(&mut connection)).await;
+        let outcome = match sent {
+            Ok(outcome) => outcome.map_err(Failure::from),
+            Err(_) => Err(Failure::Deadline(deadline.limit)),
+        };
+        outcome.inspect_err(|_| self.forget(number))
     }
 
     /// The connection is not to be used again; calls that wait for a reply on it may still have it.
@@ -151,11 +187,6 @@ impl Connection {
         }
     }
 
-    /// The connection, whichever it is, is not to be used again.
-    pub(crate) fn forget_current(&self) {
-        *self.link() = None;
-    }
-
     async fn connected(&self) -> Result<(u64, MultiplexedConnection), Failure> {
         let Link { number, mut outcome } = self.current();
         let known = match outcome.wait_for(Option::is_some).await {
@@ -164,10 +195,7 @@ impl Connection {
         };
         match known {
             Some(Outcome::Ready(connection)) => Ok((number, connection)),
-            Some(Outcome::Failed { failure, .. }) => Err(match failure {
-                FailureOf::Redis(error) => Failure::Redis(error),
-                FailureOf::Slow(limit) => Failure::Connect(limit),
-            }),
+            Some(Outcome::Failed { failure, .. }) => Err(failure),
             None => {
                 self.forget(number);
                 Err(Failure::Ended)
@@ -184,10 +212,10 @@ impl Connection {
             None => fastrand::u64(..u64::MAX / 2),
         };
         let (sender, outcome) = watch::channel(None);
-        let (client, limit) = (self.client.clone(), self.connect);
+        let (to, limit) = (self.to.clone(), self.connect);
         // A task of its own: the call that began it may be dropped, or have less time than connecting takes.
         tokio::spawn(async move {
-            sender.send_replace(Some(attempt(&client, limit).await));
+            sender.send_replace(Some(attempt(&to, limit).await));
         });
         let new = Link { number, outcome };
         *link = Some(new.clone());
@@ -203,23 +231,35 @@ impl Connection {
 /// Where the server is, without user and password.
 impl fmt::Display for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.client.get_connection_info().addr().fmt(f)
+        match &self.to {
+            Target::Server(client) => client.get_connection_info().addr().fmt(f),
+            Target::Primary(sentinels) => sentinels.fmt(f),
+        }
     }
 }
 
-async fn attempt(client: &Client, limit: Duration) -> Outcome {
-    // No time-out of the client's own for replies: every call has its deadline.
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None);
-    let connecting = client.get_multiplexed_async_connection_with_config(&config);
+async fn attempt(to: &Target, limit: Duration) -> Outcome {
+    let connecting = async {
+        match to {
+            Target::Server(client) => open(client).await.map_err(Failure::from),
+            Target::Primary(sentinels) => sentinels.connect().await,
+        }
+    };
     let failure = match tokio::time::timeout(limit, connecting).await {
         Ok(Ok(connection)) => return Outcome::Ready(connection),
-        Ok(Err(error)) => FailureOf::Redis(error),
-        Err(_) => FailureOf::Slow(limit),
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::Connect(limit),
     };
     let until = Instant::now() + Duration::from_millis(fastrand::u64(PAUSE));
     Outcome::Failed { failure, until }
+}
+
+/// A connection without time-outs of the client's own: every call has its deadline.
+pub(crate) async fn open(client: &Client) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None);
+    client.get_multiplexed_async_connection_with_config(&config).await
 }
 
 impl Link {
@@ -228,15 +268,11 @@ impl Link {
     }
 }
 
-impl Request<'_> {
-    async fn send(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
-        match self {
-            Self::Again(command) => connection.send_packed_command(command).await?.extract_error(),
-            Self::Many(commands) => connection
-                .send_packed_commands(commands, 0, commands.len())
-                .await
-                // One command's error is not the others'.
-                .map(Value::Array),
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self::Redis {
+            error,
+            repeated: false,
         }
     }
 }
@@ -244,6 +280,17 @@ impl Request<'_> {
 impl Failure {
     /// The server does not have the script.
     pub(crate) fn is_no_script(&self) -> bool {
-        matches!(self, Self::Redis(error) if error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript))
+        let kind = redis::ErrorKind::Server(ServerErrorKind::NoScript);
+        matches!(self, Self::Redis { error, .. } if error.kind() == kind)
+    }
+
+    /// There was no reply, and the request may have arrived all the same.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, Self::Redis { error, .. } if error.is_io_error())
+    }
+
+    /// An earlier try than the one that failed may have arrived.
+    pub(crate) fn repeated(&self) -> bool {
+        matches!(self, Self::Redis { repeated: true, .. })
     }
 }

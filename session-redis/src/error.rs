@@ -1,21 +1,29 @@
 //! What the client and the server said, in the words of the contract.
 
-use redis::{RedisError, ServerErrorKind, Value};
-use session_core::{Error, ErrorKind, Result};
+use redis::{RedisError, ServerErrorKind};
+use session_core::{Error, ErrorKind};
 
 use crate::{BACKEND, connection::Failure};
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let unavailable = || Self::new(ErrorKind::Unavailable, BACKEND);
-        match failure {
-            Failure::Redis(error) => of(&error),
-            Failure::Connect(limit) => {
-                unavailable().with_detail(format!("connecting took longer than {limit:?}"))
+        let text = match failure {
+            Failure::Redis { error, .. } => return of(&error),
+            Failure::Connect(limit) => format!("connecting took longer than {limit:?}"),
+            Failure::Deadline(limit) => format!("no reply within {limit:?}"),
+            Failure::Nowhere(text) => text,
+            // The primary has it, and the replicas will unless it is lost before: whoever asks again finds it.
+            Failure::Replicas {
+                confirmed,
+                wanted,
+                within,
+            } => format!("written, but {confirmed} of {wanted} replicas confirmed it within {within:?}"),
+            Failure::Unconfirmed => {
+                "written, but the connection broke before replicas confirmed it".to_owned()
             }
-            Failure::Deadline(limit) => unavailable().with_detail(format!("no reply within {limit:?}")),
-            Failure::Ended => unavailable().with_detail("the runtime that connected has ended"),
-        }
+            Failure::Ended => "the runtime that connected has ended".to_owned(),
+        };
+        Self::new(ErrorKind::Unavailable, BACKEND).with_detail(text)
     }
 }
 
@@ -40,7 +48,7 @@ pub(crate) fn of(error: &RedisError) -> Error {
         (Redis::Server(ServerErrorKind::BusyLoading), _) | (_, Some("BUSY" | "NOREPLICAS" | "MISCONF")) => {
             ErrorKind::Unavailable
         }
-        // A node of a Cluster, to which this store does not speak.
+        // A Cluster that has lost a part of its slots, or a node of one that was taken for a server of its own.
         (Redis::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::ClusterDown), _) => {
             ErrorKind::Unavailable
         }
@@ -61,19 +69,8 @@ pub(crate) fn unexpected(what: &str) -> Error {
     Error::new(ErrorKind::Unavailable, BACKEND).with_detail(what)
 }
 
-/// The number in a reply.
-pub(crate) fn integer(value: Value) -> Result<i64> {
-    match value {
-        Value::Int(number) => Ok(number),
-        Value::ServerError(error) => Err(of(&error.into())),
-        _ => Err(unexpected(
-            "the server answered with something else than a number",
-        )),
-    }
-}
-
 /// What an operator should know. Neither the password, which no server repeats, nor what was sent.
-fn detail(error: &RedisError) -> String {
+pub(crate) fn detail(error: &RedisError) -> String {
     const MOST: usize = 200;
     let text = match error.kind() {
         redis::ErrorKind::AuthenticationFailed => {

@@ -1,16 +1,28 @@
 #![doc = include_str!("../README.md")]
 
+mod address;
+mod check;
+mod cluster;
 mod config;
 mod connection;
 mod error;
+mod node;
+mod replicas;
+mod reply;
+mod request;
 mod script;
+mod sentinel;
+mod servers;
 mod store;
 mod subjects;
+mod url;
 
 pub use redis;
 
 pub use self::{
+    check::Warning,
     config::{ConfigError, ConnectError, RedisStoreBuilder},
+    servers::Servers,
     store::RedisStore,
 };
 

@@ -2,12 +2,15 @@
 
 use std::sync::LazyLock;
 
-use redis::{Cmd, Pipeline, Value};
-use session_core::Result;
+use redis::{Cmd, Value};
+use session_core::{Result, Version};
 
 use crate::{
-    connection::{Connection, Deadline, Request},
+    connection::Deadline,
     error,
+    reply::{Origin, Reply},
+    request::Request,
+    servers::Opened,
 };
 
 /// A script and its SHA-1.
@@ -50,56 +53,65 @@ impl Script {
     }
 
     /// Runs the script on one key, by its hash; with its text when the server does not have it (a restart, a failover,
-    /// SCRIPT FLUSH), after which it does. Tells whether an earlier try may have arrived too.
+    /// SCRIPT FLUSH), after which it does.
     pub(crate) async fn run(
         &self,
-        connection: &Connection,
+        servers: &Opened,
         deadline: Deadline,
         key: &[u8],
         arguments: &[&[u8]],
-    ) -> Result<(i64, bool)> {
+    ) -> Result<Reply> {
         let by_hash = command("EVALSHA", &self.hash, key, arguments);
-        let seen = match connection.ask(deadline, Request::Again(&by_hash)).await {
-            Err(failure) if failure.is_no_script() => {
-                let by_text = command("EVAL", self.code, key, arguments);
-                connection.ask(deadline, Request::Again(&by_text)).await
-            }
-            seen => seen,
+        let missing = match servers.ask(deadline, key, Request::write(&by_hash)).await {
+            Err(failure) if failure.is_no_script() => failure,
+            seen => return Ok(seen?),
         };
-        let reply = seen?;
-        Ok((error::integer(reply.value)?, reply.repeated))
+        let by_text = command("EVAL", self.code, key, arguments);
+        let mut reply = servers.ask(deadline, key, Request::write(&by_text)).await?;
+        // The server that lost its scripts may have run this one before it did.
+        reply.origin.repeated |= missing.repeated();
+        Ok(reply)
     }
 
-    /// Runs the script once for each key and its arguments, in one round trip, and adds up the answers.
+    /// Runs the script once for each key and its arguments, in as few round trips as there are servers; the sum of
+    /// the answers, and where they came from, each once.
     pub(crate) async fn run_each(
         &self,
-        connection: &Connection,
+        servers: &Opened,
         deadline: Deadline,
         calls: &[(Vec<u8>, [&[u8]; 2])],
-    ) -> Result<u64> {
-        let pipeline = |name: &str, script: &str| {
-            let mut commands = Pipeline::with_capacity(calls.len());
-            for (key, arguments) in calls {
-                commands.add_command(command(name, script, key, arguments));
-            }
-            commands
+    ) -> Result<(u64, Vec<Origin>)> {
+        let commands = |name: &str, script: &str, calls: &[&(Vec<u8>, [&[u8]; 2])]| -> Vec<_> {
+            let of =
+                |call: &&(Vec<u8>, [&[u8]; 2])| (call.0.clone(), command(name, script, &call.0, &call.1));
+            calls.iter().map(of).collect()
         };
-        let by_hash = pipeline("EVALSHA", &self.hash);
-        let mut replies = many(connection.ask(deadline, Request::Many(&by_hash)).await?.value)?;
-        // Those that have been answered do nothing a second time, but count.
+        let all: Vec<_> = calls.iter().collect();
+        let by_hash = commands("EVALSHA", &self.hash, &all);
+        let mut replies = servers.ask_each(deadline, &by_hash, true).await?;
         let is_missing =
-            |reply: &Value| matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
-        if replies.iter().any(is_missing) {
-            replies.retain(|reply| !is_missing(reply));
-            let by_text = pipeline("EVAL", self.code);
-            replies.extend(many(
-                connection.ask(deadline, Request::Many(&by_text)).await?.value,
-            )?);
-        }
-        replies
+            |reply: &Reply| matches!(&reply.value, Value::ServerError(error) if error.code() == "NOSCRIPT");
+        let missing: Vec<_> = all
             .into_iter()
-            .map(|reply| error::integer(reply).map(i64::unsigned_abs))
-            .sum()
+            .zip(&replies)
+            .filter_map(|(call, reply)| is_missing(reply).then_some(call))
+            .collect();
+        if !missing.is_empty() {
+            replies.retain(|reply| !is_missing(reply));
+            let by_text = commands("EVAL", self.code, &missing);
+            replies.extend(servers.ask_each(deadline, &by_text, true).await?);
+        }
+        let mut origins: Vec<Origin> = Vec::new();
+        for Reply { origin, .. } in &replies {
+            if !origins.iter().any(|known| known.is_same(origin)) {
+                origins.push(origin.clone());
+            }
+        }
+        let sum = replies
+            .into_iter()
+            .map(|reply| reply.integer().map(i64::unsigned_abs))
+            .sum::<Result<u64>>()?;
+        Ok((sum, origins))
     }
 }
 
@@ -109,23 +121,21 @@ fn command(name: &str, script: &str, key: &[u8], arguments: &[&[u8]]) -> Cmd {
     command
 }
 
-fn many(value: Value) -> Result<Vec<Value>> {
-    match value {
-        Value::Array(values) => Ok(values),
-        _ => Err(error::unexpected("several replies were expected")),
-    }
-}
-
 impl Verdict {
-    pub(crate) fn of(answer: i64) -> Result<Self> {
-        Ok(match answer {
-            0 => Self::Absent,
-            1 => Self::Done,
-            2 => Self::Conflict,
-            3 => Self::IndexFirst,
-            4 => Self::Unreadable,
-            5 => Self::Newer,
-            _ => return Err(error::unexpected("a script answered with an unknown number")),
-        })
+    /// What a script on a record answered; `done` is the version with which it tells that it did what it was to do.
+    /// So the success of one call is never taken for another's.
+    pub(crate) fn of(reply: Reply, done: Version) -> Result<(Self, Origin)> {
+        let Reply { value, origin } = reply;
+        let verdict = match &value {
+            Value::BulkString(told) if told == done.as_bytes() => Self::Done,
+            Value::Int(0) => Self::Absent,
+            Value::Int(2) => Self::Conflict,
+            Value::Int(3) => Self::IndexFirst,
+            Value::Int(4) => Self::Unreadable,
+            Value::Int(5) => Self::Newer,
+            Value::ServerError(error) => return Err(error::of(&error.clone().into())),
+            _ => return Err(origin.out_of_step("a script answered what it never does")),
+        };
+        Ok((verdict, origin))
     }
 }

@@ -3,68 +3,126 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use redis::{Client, Cmd, Pipeline, Value, cmd};
+use redis::{Pipeline, Value, cmd};
 use session_core::{
     Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subjects, Sweep,
     Version, async_trait, clock::whole_millis, head,
 };
 
 use crate::{
-    BACKEND, ConnectError, RedisStoreBuilder, config,
-    connection::{Connection, Deadline, Request},
-    error::{self, integer},
+    BACKEND, ConnectError, RedisStoreBuilder, Servers, Warning, check,
+    connection::Deadline,
+    error,
+    reply::{Origin, Reply},
+    request::Request,
     script::{self, Verdict},
+    servers::Opened,
+    url,
 };
 
 /// Sessions in Redis or Valkey: see the [crate's front page](crate).
 ///
-/// It has one connection, which all calls share and which is replaced when it breaks; an [`Arc`](std::sync::Arc)
-/// shares the store itself.
+/// It has one connection to each server, which all calls share and which is replaced when it breaks; an
+/// [`Arc`](std::sync::Arc) shares the store itself.
 pub struct RedisStore {
-    pub(crate) connection: Connection,
+    pub(crate) servers: Opened,
+    /// Where the servers are, without user and password.
+    pub(crate) place: Box<str>,
+    pub(crate) may_fail_over: bool,
+    /// Whether replicas must have a write.
+    pub(crate) waits: bool,
     pub(crate) prefix: Box<str>,
     pub(crate) read: Duration,
     pub(crate) write: Duration,
+    pub(crate) connect: Duration,
     pub(crate) profile: StoreProfile,
 }
 
 impl RedisStore {
-    /// A store with the defaults on `client`'s server. It connects at the first call.
+    /// A store with the defaults on a [`Client`](redis::Client)'s server, or on other [`Servers`]. It connects at the
+    /// first call.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self::builder(client).assume_valid()
+    pub fn new(servers: impl Into<Servers>) -> Self {
+        Self::builder(servers).assume_valid()
     }
 
     /// Names what [`RedisStore::new`] leaves at its default.
-    pub fn builder(client: Client) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(client)
+    pub fn builder(servers: impl Into<Servers>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(servers.into())
     }
 
-    /// A store on the server of a URL, connected:
-    /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE][?KEY=VALUE…]`, `rediss://…` with the feature `tls`, or
-    /// `redis+unix:///PATH[?db=…&user=…&pass=…]`.
+    /// A store on the servers of a URL, connected:
+    ///
+    /// | URL | leads to |
+    /// |---|---|
+    /// | `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]` | one server |
+    /// | `redis+unix:///PATH[?db=…&user=…&pass=…]` | one server, by a socket of this machine |
+    /// | `redis+sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…]/SERVICE[/DATABASE]` | the primary that these Sentinels (port 26379) name |
+    /// | `redis+cluster://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…]` | the Cluster of these nodes |
+    /// | `rediss://…`, `rediss+sentinel://…`, `rediss+cluster://…` | the same by TLS, with the feature `tls` |
+    ///
+    /// What may follow as `?KEY=VALUE&…`:
     ///
     /// | key | is | default |
     /// |---|---|---|
     /// | `prefix` | what every key begins with | `session:` |
     /// | `max_record` | bytes of data in the largest record | 65536 |
     /// | `read_ms`, `write_ms`, `connect_ms` | deadlines in milliseconds | 250, 500, 1000 |
+    /// | `wait_replicas`, `wait_ms` | replicas that must have a write, and how long that may take | 0, 100 |
+    /// | `sentinel_user`, `sentinel_pass` | how to log in to the Sentinels | not at all |
+    ///
+    /// It asks the servers for their configuration once, and warns through `tracing` of what loses sessions: see
+    /// [`RedisStore::check_servers`].
     ///
     /// # Errors
     ///
     /// [`ConnectError`]: the URL says something that is not understood (an unknown key is not ignored), or the server
     /// does not answer, or not to this user and password. None of it shows the password.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        let store = config::from_url(url)?.build()?;
-        let ping = cmd("PING");
+        let store = url::read(url)?.build()?;
         // The first call connects: it has the time of both.
-        let patience = Deadline::after(store.connection.patience() + store.read);
-        store
-            .connection
-            .ask(patience, Request::Again(&ping))
-            .await
-            .map_err(Error::from)?;
+        let patience = Deadline::after(store.connect + store.read);
+        for node in store.servers.nodes(patience).await.map_err(Error::from)? {
+            let ping = cmd("PING");
+            match node.ask(patience, Request::read(&ping)).await {
+                Ok(_) => {}
+                // The others may serve their share while this one is away.
+                Err(failure) if matches!(store.servers, Opened::Cluster(_)) => {
+                    let error = Error::from(failure);
+                    tracing::warn!(server = %node, %error, "a node of the Cluster does not answer");
+                }
+                Err(failure) => return Err(Error::from(failure).into()),
+            }
+        }
+        store.tell_warnings().await;
         Ok(store)
+    }
+
+    /// What in the servers' configuration loses sessions: a policy that evicts them, no persistence, a failover that
+    /// may forget what was acknowledged. Nothing, where all is well.
+    ///
+    /// [`RedisStore::connect`] calls it and tells the outcome through `tracing`; an application that would rather not
+    /// start calls it by itself.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: a server does not answer. That a user may not ask is a [`Warning::NotChecked`].
+    pub async fn check_servers(&self) -> Result<Vec<Warning>> {
+        check::servers(self).await
+    }
+
+    async fn tell_warnings(&self) {
+        match self.check_servers().await {
+            Ok(warnings) => {
+                for warning in warnings {
+                    match warning {
+                        Warning::NotChecked { .. } => tracing::info!("{warning}"),
+                        _ => tracing::warn!("{warning}"),
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the servers' configuration was not checked"),
+        }
     }
 
     /// Where a session's record is kept.
@@ -81,51 +139,48 @@ impl RedisStore {
         Self::fail(ErrorKind::Unavailable).with_detail("the connection broke while the call was under way")
     }
 
-    async fn send(&self, deadline: Deadline, command: &Cmd) -> Result<(Value, bool)> {
-        let reply = self.connection.ask(deadline, Request::Again(command)).await?;
-        Ok((reply.value, reply.repeated))
+    /// Replies about one key to commands that only read.
+    async fn read(&self, key: &[u8], commands: &Pipeline) -> Result<(Vec<Value>, Origin)> {
+        let request = Request::read_many(commands);
+        let reply = self.servers.ask(Deadline::after(self.read), key, request).await?;
+        reply.many(commands.len())
     }
 
-    pub(crate) async fn read(&self, commands: &Pipeline) -> Result<Vec<Value>> {
-        let reply = self
-            .connection
-            .ask(Deadline::after(self.read), Request::Many(commands))
-            .await?;
-        match reply.value {
-            Value::Array(values) if values.len() == commands.len() => Ok(values),
-            _ => Err(error::unexpected("the server gave another number of replies")),
-        }
+    /// The write is where it was to be: on the server, and on as many replicas as the store waits for.
+    async fn confirmed(&self, deadline: Deadline, origin: &Origin) -> Result<()> {
+        Ok(origin.confirm(deadline).await?)
     }
 
-    fn opened(&self, key: &SessionKey, value: Vec<u8>) -> Result<(Record, Version)> {
+    fn opened(&self, key: &SessionKey, value: Vec<u8>, origin: &Origin) -> Result<(Record, Version)> {
         let value = Bytes::from(value);
         head::open(BACKEND, key, &value).inspect_err(|error| {
             if head::is_of_another_key(key, &value) {
                 // Either somebody copied a value, or replies are out of step: then no further one is to be trusted.
-                self.connection.forget_current();
-                tracing::error!(%key, server = %self.connection, "the reply belongs to another key");
+                origin.give_up();
+                tracing::error!(%key, server = %origin.node, "the reply belongs to another key");
             } else {
-                tracing::error!(%key, server = %self.connection, %error, "the value cannot be read");
+                tracing::error!(%key, server = %origin.node, %error, "the value cannot be read");
             }
         })
     }
 
     /// Whether the record under `key` is the one that was being written as `version`.
     async fn is_ours(&self, deadline: Deadline, key: &SessionKey, version: Version) -> Result<bool> {
+        let name = self.record_key(key);
         let mut command = cmd("GETRANGE");
         command
-            .arg(self.record_key(key))
+            .arg(&name)
             .arg(head::VERSION.start)
             .arg(head::VERSION.end - 1);
-        let (value, _) = self.send(deadline, &command).await?;
-        Ok(matches!(value, Value::BulkString(bytes) if bytes == version.as_bytes()))
+        let reply = self.servers.ask(deadline, &name, Request::read(&command)).await?;
+        Ok(matches!(reply.value, Value::BulkString(bytes) if bytes == version.as_bytes()))
     }
 }
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
-            .field("server", &format_args!("{}", self.connection))
+            .field("servers", &format_args!("{}", self.place))
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }
@@ -141,19 +196,34 @@ impl SessionStore for RedisStore {
         if let Some(subject) = &record.subject {
             self.note(deadline, subject, key, record, ttl).await?;
         }
+        let name = self.record_key(key);
         let mut command = cmd("SET");
         command
-            .arg(self.record_key(key))
+            .arg(&name)
             .arg(value)
             .arg("NX")
             .arg("PX")
             .arg(whole_millis(ttl));
-        match self.send(deadline, &command).await? {
-            (Value::Okay, _) => Ok(version),
-            (Value::Nil, false) => Err(Self::fail(ErrorKind::AlreadyExists)),
-            (Value::Nil, true) if self.is_ours(deadline, key, version).await? => Ok(version),
-            (Value::Nil, true) => Err(Self::unknown()),
-            _ => Err(error::unexpected("SET was not answered as it should be")),
+        // Once: a first try that arrives late would bring back a session that was ended since.
+        let reply = match self
+            .servers
+            .ask(deadline, &name, Request::write_once(&command))
+            .await
+        {
+            Ok(reply) => reply,
+            // It may have arrived, and then it is there.
+            Err(failure) if failure.is_lost() && !self.waits => {
+                return match self.is_ours(deadline, key, version).await {
+                    Ok(true) => Ok(version),
+                    _ => Err(failure.into()),
+                };
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        match reply.value {
+            Value::Okay => self.confirmed(deadline, &reply.origin).await.map(|()| version),
+            Value::Nil => Err(Self::fail(ErrorKind::AlreadyExists)),
+            _ => Err(reply.origin.out_of_step("SET was not answered as it should be")),
         }
     }
 
@@ -161,21 +231,22 @@ impl SessionStore for RedisStore {
         let name = self.record_key(key);
         let mut commands = Pipeline::with_capacity(2);
         commands.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
-        let [value, remaining] = <[Value; 2]>::try_from(self.read(&commands).await?)
-            .map_err(|_| error::unexpected("two replies were expected"))?;
+        let (replies, origin) = self.read(&name, &commands).await?;
+        let [value, remaining] =
+            <[Value; 2]>::try_from(replies).map_err(|_| origin.out_of_step("two replies were expected"))?;
         let value = match value {
-            Value::Nil => return Ok(None),
-            Value::BulkString(value) => value,
+            Value::Nil => None,
+            Value::BulkString(value) => Some(value),
             Value::ServerError(error) => return Err(error::of(&error.into())),
-            _ => return Err(error::unexpected("GET was not answered with a value")),
+            _ => return Err(origin.out_of_step("GET was not answered with a value")),
         };
-        let remaining = match integer(remaining)? {
-            // It expired, or was deleted, between the two.
-            -2 | 0 => return Ok(None),
-            -1 => None,
-            millis => Some(Duration::from_millis(millis.unsigned_abs())),
+        let remaining = origin.integer(remaining)?;
+        let (Some(value), false) = (value, matches!(remaining, -2 | 0)) else {
+            // Absent; or it expired, or was deleted, between the two.
+            return Ok(None);
         };
-        let (record, version) = self.opened(key, value)?;
+        let remaining = (remaining != -1).then(|| Duration::from_millis(remaining.unsigned_abs()));
+        let (record, version) = self.opened(key, value, &origin)?;
         // No write of ours leaves a record without an end: somebody else had his hands on it.
         let remaining = remaining
             .ok_or_else(|| Self::fail(ErrorKind::Corrupt).with_detail("the record has no time to live"))?;
@@ -208,18 +279,19 @@ impl SessionStore for RedisStore {
                 life.as_bytes(),
                 flag,
             ];
-            let (answer, repeated) = script::UPDATE
-                .run(&self.connection, deadline, &name, &arguments)
+            let reply = script::UPDATE
+                .run(&self.servers, deadline, &name, &arguments)
                 .await?;
-            return match (Verdict::of(answer)?, &record.subject) {
-                (Verdict::Done, _) => Ok(version),
+            let (verdict, origin) = Verdict::of(reply, version)?;
+            return match (verdict, &record.subject) {
+                (Verdict::Done, _) => self.confirmed(deadline, &origin).await.map(|()| version),
                 (Verdict::IndexFirst, Some(subject)) if !indexed => {
                     self.note(deadline, subject, key, record, ttl).await?;
                     indexed = true;
                     continue;
                 }
-                // Ours may have been written, and changed by somebody else since.
-                (Verdict::Conflict, _) if repeated => Err(Self::unknown()),
+                // Ours may have been written, and changed or deleted by somebody else since.
+                (Verdict::Conflict | Verdict::Absent, _) if origin.repeated => Err(Self::unknown()),
                 (verdict, _) => Err(refusal(verdict)),
             };
         }
@@ -228,10 +300,14 @@ impl SessionStore for RedisStore {
     async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
         self.profile.check_ttl(ttl)?;
         let deadline = Deadline::after(self.write);
+        let name = self.record_key(key);
         let mut command = cmd("PEXPIRE");
-        command.arg(self.record_key(key)).arg(whole_millis(ttl));
-        let (value, _) = self.send(deadline, &command).await?;
-        match integer(value)? {
+        command.arg(&name).arg(whole_millis(ttl));
+        let reply = self
+            .servers
+            .ask(deadline, &name, Request::write(&command))
+            .await?;
+        match reply.integer()? {
             0 => Err(Self::fail(ErrorKind::NotFound)),
             _ => Ok(()),
         }
@@ -240,27 +316,32 @@ impl SessionStore for RedisStore {
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
         let deadline = Deadline::after(self.write);
         let name = self.record_key(key);
-        let (verdict, repeated) = match expected {
+        let (verdict, origin) = match expected {
             None => {
-                let (value, repeated) = self.send(deadline, cmd("DEL").arg(name)).await?;
-                match integer(value)? {
-                    0 => (Verdict::Absent, repeated),
-                    _ => (Verdict::Done, repeated),
+                let mut command = cmd("DEL");
+                command.arg(&name);
+                let Reply { value, origin } = self
+                    .servers
+                    .ask(deadline, &name, Request::write(&command))
+                    .await?;
+                match origin.integer(value)? {
+                    0 => (Verdict::Absent, origin),
+                    _ => (Verdict::Done, origin),
                 }
             }
             Some(expected) => {
                 let mark = head::mark(key);
                 let arguments = [mark.as_slice(), expected.as_bytes()];
-                let (answer, repeated) = script::DELETE
-                    .run(&self.connection, deadline, &name, &arguments)
+                let reply = script::DELETE
+                    .run(&self.servers, deadline, &name, &arguments)
                     .await?;
-                (Verdict::of(answer)?, repeated)
+                Verdict::of(reply, expected)?
             }
         };
         match verdict {
-            Verdict::Done => Ok(true),
+            Verdict::Done => self.confirmed(deadline, &origin).await.map(|()| true),
             // It is gone, but the first try may have found it: whether there was one is not known.
-            Verdict::Absent if repeated => Err(Self::unknown()),
+            Verdict::Absent if origin.repeated => Err(Self::unknown()),
             Verdict::Absent => Ok(false),
             verdict => Err(refusal(verdict)),
         }

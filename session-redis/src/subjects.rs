@@ -4,20 +4,16 @@
 //! has been looked at. What has gone is pruned when a list finds it gone, but never by its age: a session that was
 //! touched outlives what was known when it was noted.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use redis::{Pipeline, Value, cmd};
+use redis::{Value, cmd};
 use session_core::{
     Error, ErrorKind, Record, Result, SessionKey, Subject, Subjects, Timestamp, async_trait,
     clock::whole_millis, head,
 };
 use sha2::{Digest, Sha256};
 
-use crate::{
-    BACKEND, RedisStore,
-    connection::{Deadline, Request},
-    error, script,
-};
+use crate::{BACKEND, RedisStore, connection::Deadline, error, request::Request, script};
 
 /// Records that one round trip looks at or deletes.
 const BATCH: usize = 256;
@@ -48,8 +44,9 @@ impl RedisStore {
         let (life, end) = (whole_millis(ttl).to_string(), end.to_string());
         let arguments = [key.as_bytes().as_slice(), life.as_bytes(), end.as_bytes()];
         script::INDEX
-            .run(&self.connection, deadline, &self.index_key(subject), &arguments)
-            .await
+            .run(&self.servers, deadline, &self.index_key(subject), &arguments)
+            .await?
+            .integer()
             .map(drop)
     }
 
@@ -65,12 +62,10 @@ impl RedisStore {
     async fn noted(&self, index: &[u8]) -> Result<Vec<SessionKey>> {
         let mut command = cmd("ZRANGE");
         command.arg(index).arg(0).arg(-1);
-        let reply = self
-            .connection
-            .ask(Deadline::after(self.read), Request::Again(&command))
-            .await?;
+        let deadline = Deadline::after(self.read);
+        let reply = self.servers.ask(deadline, index, Request::read(&command)).await?;
         let Value::Array(members) = reply.value else {
-            return Err(error::unexpected("ZRANGE was not answered with a list"));
+            return Err(reply.origin.out_of_step("ZRANGE was not answered with a list"));
         };
         let key = |member| match member {
             Value::BulkString(bytes) => <[u8; 32]>::try_from(bytes).map(SessionKey::from_bytes).ok(),
@@ -82,20 +77,27 @@ impl RedisStore {
 
     /// Which of `keys` have a live record of `subject`'s; in their order.
     async fn verified(&self, subject: &Subject, keys: &[SessionKey]) -> Result<Vec<bool>> {
-        let mut commands = Pipeline::with_capacity(keys.len());
-        for key in keys {
-            let end = head::LEN + subject.as_str().len() - 1;
-            commands.cmd("GETRANGE").arg(self.record_key(key)).arg(0).arg(end);
-        }
-        let begins = self.read(&commands).await?;
+        let calls: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let (name, end) = (self.record_key(key), head::LEN + subject.as_str().len() - 1);
+                let mut command = cmd("GETRANGE");
+                command.arg(&name).arg(0).arg(end);
+                (name, command)
+            })
+            .collect();
+        let begins = self
+            .servers
+            .ask_each(Deadline::after(self.read), &calls, false)
+            .await?;
         keys.iter()
             .zip(begins)
-            .map(|(key, begin)| match begin {
+            .map(|(key, begin)| match begin.value {
                 Value::BulkString(begin) => Ok(head::begins_with_subject(key, &begin, subject)),
                 // A value of another type is no session.
                 Value::ServerError(error) if error.code() == "WRONGTYPE" => Ok(false),
                 Value::ServerError(error) => Err(error::of(&error.into())),
-                _ => Err(error::unexpected("GETRANGE was not answered with a value")),
+                _ => Err(begin.origin.out_of_step("GETRANGE was not answered with a value")),
             })
             .collect()
     }
@@ -113,9 +115,12 @@ impl RedisStore {
                 )
             })
             .collect();
-        script::END
-            .run_each(&self.connection, Deadline::after(self.write), &calls)
-            .await
+        let deadline = Deadline::after(self.write);
+        let (ended, origins) = script::END.run_each(&self.servers, deadline, &calls).await?;
+        for origin in origins {
+            origin.confirm(deadline).await?;
+        }
+        Ok(ended)
     }
 
     async fn prune(&self, index: &[u8], gone: &[SessionKey]) -> Result<()> {
@@ -124,8 +129,9 @@ impl RedisStore {
             let mut arguments = vec![age.as_bytes()];
             arguments.extend(batch.iter().map(|key| key.as_bytes().as_slice()));
             script::PRUNE
-                .run(&self.connection, Deadline::after(self.write), index, &arguments)
-                .await?;
+                .run(&self.servers, Deadline::after(self.write), index, &arguments)
+                .await?
+                .integer()?;
         }
         Ok(())
     }
@@ -136,10 +142,20 @@ impl Subjects for RedisStore {
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
         let index = self.index_key(subject);
         let (mut live, mut gone) = (Vec::new(), Vec::new());
-        for batch in self.noted(&index).await?.chunks(BATCH) {
-            let is_live = self.verified(subject, batch).await?;
-            for (key, is_live) in batch.iter().zip(is_live) {
-                if is_live { &mut live } else { &mut gone }.push(*key);
+        let mut seen = HashSet::new();
+        for _ in 0..MOST_ROUNDS {
+            let mut noted = self.noted(&index).await?;
+            noted.retain(|key| seen.insert(*key));
+            let before = gone.len();
+            for batch in noted.chunks(BATCH) {
+                let is_live = self.verified(subject, batch).await?;
+                for (key, is_live) in batch.iter().zip(is_live) {
+                    if is_live { &mut live } else { &mut gone }.push(*key);
+                }
+            }
+            // One that has gone since it was noted may have been renewed, and its new key was noted first.
+            if gone.len() == before {
+                break;
             }
         }
         if let Err(error) = self.prune(&index, &gone).await {

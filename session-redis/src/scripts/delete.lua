@@ -1,3 +1,3 @@
 if version ~= ARGV[2] then return 2 end
 redis.call('DEL', KEYS[1])
-return 1
+return version

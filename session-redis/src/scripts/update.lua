@@ -1,7 +1,7 @@
 --   ARGV[3] the new value   ARGV[4] its life in milliseconds   ARGV[5] '1': the index knows the new subject
 -- The version that this call writes: an earlier try of it has arrived.
 local written = string.sub(ARGV[3], 21, 36)
-if version == written then return 1 end
+if version == written then return written end
 if version ~= ARGV[2] then return 2 end
 if ARGV[5] ~= '1' then
     -- The index is written before the record, and only when subject or absolute end change.
@@ -12,4 +12,5 @@ if ARGV[5] ~= '1' then
     end
 end
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-return 1
+-- A success names what was written: no other call takes it for its own.
+return written
