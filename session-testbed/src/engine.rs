@@ -1,14 +1,19 @@
 //! The container engine: containers that end with this process, however it ends.
 
 use std::{
-    env,
+    collections::HashMap,
+    env, io,
+    net::TcpListener,
     process::{self, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use testcontainers::{
-    ContainerAsync, ContainerRequest, GenericImage, ImageExt, core::IntoContainerPort, runners::AsyncRunner,
+    ContainerRequest, GenericImage, ImageExt, core::IntoContainerPort, runners::AsyncRunner,
 };
 use tokio::sync::OnceCell;
 
@@ -20,115 +25,181 @@ const OWNER: &str = "session-testbed.owner";
 /// A loaded machine may take so long for a container.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A container with one published port on 127.0.0.1. Removed when dropped, and when this process ends.
+/// A container that is reached on 127.0.0.1. Removed when dropped, unless it is one of a group, which ends as a whole.
 pub(crate) struct Container {
-    id: String,
-    /// Its standard input ends with this process, whatever ends it, and then it removes the container.
-    watcher: process::Child,
+    name: String,
     /// The port of 127.0.0.1 that leads to the server.
     pub(crate) port: u16,
+    _watcher: Option<Watcher>,
+}
+
+/// How a container is reached.
+pub(crate) enum Network {
+    /// Its own network, of which these ports are published: (of 127.0.0.1, of the container). Connections out of it do
+    /// not take the ports that are reserved.
+    Own {
+        published: Vec<(u16, u16)>,
+        reserved: Vec<u16>,
+    },
+    /// That of the container with this name.
+    Of(String),
 }
 
 impl Container {
     /// Starts `command` in the image of `server`. That it listens is for the caller to see.
     pub(crate) async fn start(server: &str, port: u16, command: &[String]) -> Result<Self> {
-        static SWEPT: OnceCell<()> = OnceCell::const_new();
-        SWEPT.get_or_try_init(remove_stale).await?;
-
-        let (name, tag) = images::image(server).await?;
-        let mut tries = 3;
-        loop {
-            // Chosen here, because a port that the engine chooses is another one after a restart.
-            let host_port = free_port()?;
-            let request = request(GenericImage::new(&name, &tag), (host_port, port), command);
-            tries -= 1;
-            match request.start().await {
-                Ok(container) => return Self::keep(container, host_port),
-                // Somebody else may have taken the port meanwhile.
-                Err(error) if tries == 0 => {
-                    let text = format!("{server} does not start in a container: {error}");
-                    return Err(Error::new(text));
-                }
-                Err(_) => {}
-            }
-        }
+        // Chosen here, because a port that the engine chooses is another one after a restart.
+        with_free_ports(1, async |ports| {
+            let name = new_name();
+            let watcher = Watcher::start(&[&[&name]])?;
+            let network = Network::Own {
+                published: vec![(ports[0], port)],
+                reserved: vec![],
+            };
+            run(server, &name, network, command).await?;
+            Ok(Self {
+                name,
+                port: ports[0],
+                _watcher: Some(watcher),
+            })
+        })
+        .await
     }
 
-    fn keep(container: ContainerAsync<GenericImage>, port: u16) -> Result<Self> {
-        let id = container.id().to_owned();
-        let watcher = watch(&id)?;
-        // Its own removal needs the runtime that started it; the watcher needs nothing.
-        std::mem::forget(container);
-        Ok(Self { id, watcher, port })
+    /// Starts `command` in the network of the container `group`, which publishes `port` and removes this one.
+    pub(crate) async fn join(server: &str, group: &str, port: u16, command: &[String]) -> Result<Self> {
+        let name = name_in(group, port);
+        run(server, &name, Network::Of(group.to_owned()), command).await?;
+        Ok(Self {
+            name,
+            port,
+            _watcher: None,
+        })
     }
 
     /// Sends the container's first process a signal (`"KILL"`, `"STOP"`, `"CONT"`).
     pub(crate) async fn signal(&self, name: &str) -> Result<()> {
-        docker(&["kill", "--signal", name, &self.id]).await.map(drop)
+        docker(&["kill", "--signal", name, &self.name]).await.map(drop)
     }
 
     /// Starts the container again after its process has ended, on the same port.
     pub(crate) async fn start_again(&self) -> Result<()> {
-        docker(&["start", &self.id]).await.map(drop)
+        docker(&["start", &self.name]).await.map(drop)
     }
 
     /// What the server wrote to its log.
     pub(crate) async fn log(&self) -> String {
-        docker(&["logs", "--tail", "40", &self.id])
+        docker(&["logs", "--tail", "40", &self.name])
             .await
             .unwrap_or_else(|error| error.to_string())
     }
 }
 
-impl Drop for Container {
-    fn drop(&mut self) {
-        drop(self.watcher.stdin.take());
-        let _ = self.watcher.wait();
+/// Removes containers when it is dropped, and when this process ends.
+///
+/// It is a process that waits for the end of its input, which this process holds: that comes after a panic, an exit or
+/// SIGKILL as well. It is in a group of its own, so that a signal to ours does not end it.
+pub(crate) struct Watcher(process::Child);
+
+impl Watcher {
+    /// For the containers with these names, one set after the other. None of them need be there: whoever starts the
+    /// watcher first leaves nothing behind.
+    pub(crate) fn start(sets: &[&[&str]]) -> Result<Self> {
+        use std::os::unix::process::CommandExt;
+        process::Command::new("sh")
+            .args([
+                "-c",
+                "cat; for set; do docker rm --force --volumes $set; done",
+                "sh",
+            ])
+            .args(sets.iter().map(|names| names.join(" ")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map(Self)
+            .map_err(|error| Error::new(format!("sh: {error}")))
     }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts what listens on `count` ports of 127.0.0.1 that nobody has: with others if it does not start, because somebody
+/// else may have taken one meanwhile.
+pub(crate) async fn with_free_ports<T>(count: usize, start: impl AsyncFn(&[u16]) -> Result<T>) -> Result<T> {
+    let mut tries = 3;
+    loop {
+        let started = start(&free_ports(count)?).await;
+        tries -= 1;
+        if started.is_ok() || tries == 0 {
+            return started;
+        }
+    }
+}
+
+/// Runs `command` in a container of the image of `server`, which a [`Watcher`] knows by its name already.
+pub(crate) async fn run(server: &str, name: &str, network: Network, command: &[String]) -> Result<()> {
+    static SWEPT: OnceCell<()> = OnceCell::const_new();
+    SWEPT.get_or_try_init(remove_stale).await?;
+
+    let (image, tag) = images::image(server).await?;
+    let container = request(GenericImage::new(image, tag), name, network, command)
+        .start()
+        .await
+        .map_err(|error| Error::new(format!("{server} does not start in a container: {error}")))?;
+    // Its own removal needs the runtime that started it; the watcher needs nothing.
+    std::mem::forget(container);
+    Ok(())
 }
 
 fn request(
     image: GenericImage,
-    (host_port, port): (u16, u16),
+    name: &str,
+    network: Network,
     command: &[String],
 ) -> ContainerRequest<GenericImage> {
-    image
+    let mut request = image
         .with_cmd(command)
-        .with_mapped_port(host_port, port.tcp())
+        .with_container_name(name)
         .with_label(OWNER, owner())
-        .with_startup_timeout(PATIENCE)
-        // Tests and their servers are nobody else's to reach.
-        .with_host_config_modifier(|config| {
-            for bindings in config
-                .port_bindings
-                .iter_mut()
-                .flat_map(|ports| ports.values_mut())
-            {
-                for binding in bindings.iter_mut().flatten() {
+        .with_startup_timeout(PATIENCE);
+    match network {
+        Network::Own { published, reserved } => {
+            for (host_port, port) in published {
+                request = request.with_mapped_port(host_port, port.tcp());
+            }
+            request.with_host_config_modifier(move |config| {
+                // Tests and their servers are nobody else's to reach.
+                let ports = config.port_bindings.iter_mut();
+                for binding in ports.flat_map(HashMap::values_mut).flatten().flatten() {
                     binding.host_ip = Some("127.0.0.1".to_owned());
                 }
-            }
-        })
+                if !reserved.is_empty() {
+                    let list: Vec<_> = reserved.iter().map(u16::to_string).collect();
+                    let sysctls = config.sysctls.get_or_insert_default();
+                    sysctls.insert("net.ipv4.ip_local_reserved_ports".to_owned(), list.join(","));
+                }
+            })
+        }
+        Network::Of(other) => request.with_host_config_modifier(move |config| {
+            // with_network would look for a network of that name, and make one.
+            config.network_mode = Some(format!("container:{other}"));
+            config.publish_all_ports = None;
+            config.port_bindings = None;
+        }),
+    }
 }
 
 /// Whether the engine has an image.
 pub(crate) async fn has_image(image: &str) -> Result<bool> {
     docker(&["version"]).await?;
     Ok(docker(&["image", "inspect", image]).await.is_ok())
-}
-
-/// A process that waits for the end of its input, which this process holds, and then removes the container: after a
-/// panic, an exit or SIGKILL as well. It is in a group of its own, so that a signal to ours does not end it.
-fn watch(id: &str) -> Result<process::Child> {
-    use std::os::unix::process::CommandExt;
-    process::Command::new("sh")
-        .args(["-c", "cat; docker rm --force --volumes \"$0\"", id])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| Error::new(format!("sh: {error}")))
 }
 
 /// Removes the containers of processes that ended, and whose watcher ended with them (the machine was switched off).
@@ -145,6 +216,21 @@ async fn remove_stale() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The name of a container that no container has had.
+pub(crate) fn new_name() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!(
+        "session-testbed-{}-{}",
+        owner(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// The name of the container in the network of `group` whose server listens on `port`.
+pub(crate) fn name_in(group: &str, port: u16) -> String {
+    format!("{group}-{port}")
 }
 
 /// `PID-START`: a number that is used again belongs to a process that started at another time.
@@ -185,10 +271,16 @@ fn seconds() -> u64 {
         .map_or(0, |length| length.as_secs())
 }
 
-fn free_port() -> Result<u16> {
-    std::net::TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
+/// All are held until the last one is chosen: none is chosen twice.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let listeners: io::Result<Vec<_>> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect();
+    listeners
+        .and_then(|listeners| {
+            listeners
+                .iter()
+                .map(|listener| Ok(listener.local_addr()?.port()))
+                .collect()
+        })
         .map_err(|error| Error::new(format!("no free port on 127.0.0.1: {error}")))
 }
 

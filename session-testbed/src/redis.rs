@@ -1,17 +1,21 @@
 //! Redis and Valkey.
 
-use std::{
-    env, fmt,
-    time::{Duration, Instant},
-};
+use std::{env, fmt, time::Duration};
 
-use redis::{Client, cmd};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
+    RedisError, cmd,
+};
 use tokio::sync::OnceCell;
 
-use crate::{Error, Result, engine::Container};
+use crate::{
+    Error, Result,
+    engine::Container,
+    wait::{NotYet, Wait},
+};
 
-/// Longer than a server takes to begin, on a loaded machine too.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Within this time, a server on this machine answers a question that costs it nothing; one that is paused never does.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The two servers that speak the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +27,30 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Redis => "redis",
             Self::Valkey => "valkey",
         }
+    }
+
+    /// The command line of a server that keeps nothing on disk, with further options: the last one of a name holds.
+    pub(crate) fn command(self, port: u16, options: &[&str]) -> Vec<String> {
+        let port = port.to_string();
+        // The directory is one that every image has and everybody may write to.
+        let own = [
+            "--port",
+            &port,
+            "--protected-mode",
+            "no",
+            "--dir",
+            "/tmp",
+            "--save",
+            "",
+        ];
+        std::iter::once(format!("{}-server", self.name()))
+            .chain(own.iter().chain(options).map(|option| (*option).to_owned()))
+            .collect()
     }
 }
 
@@ -35,6 +58,8 @@ impl Kind {
 pub struct RedisServer {
     kind: Kind,
     url: String,
+    /// Asked for by the options, and not in the URL.
+    password: Option<String>,
     container: Option<Container>,
 }
 
@@ -56,11 +81,7 @@ impl RedisServer {
             let variable = format!("SESSION_TEST_{}_URL", kind.name().to_uppercase());
             match env::var(&variable) {
                 Ok(url) => {
-                    let server = Self {
-                        kind,
-                        url,
-                        container: None,
-                    };
+                    let server = Self::elsewhere(kind, url);
                     // The URL may hold a password: only the variable is told.
                     server
                         .answers()
@@ -80,32 +101,34 @@ impl RedisServer {
     ///
     /// As [`RedisServer::shared`].
     pub async fn start(kind: Kind, options: &[&str]) -> Result<Self> {
-        let name = kind.name();
-        // The directory is one that every image has and everybody may write to.
-        let own = [
-            "--port",
-            "6379",
-            "--protected-mode",
-            "no",
-            "--dir",
-            "/tmp",
-            "--save",
-            "",
-        ];
-        let command: Vec<String> = std::iter::once(format!("{name}-server"))
-            .chain(own.iter().chain(options).map(|option| (*option).to_owned()))
-            .collect();
-        let container = Container::start(name, 6379, &command).await?;
-        let server = Self {
-            kind,
-            url: format!("redis://127.0.0.1:{}/", container.port),
-            container: Some(container),
-        };
+        let command = kind.command(6379, options);
+        let container = Container::start(kind.name(), 6379, &command).await?;
+        let server = Self::new(kind, container, password(options));
         server.answers().await?;
         Ok(server)
     }
 
-    /// `redis://127.0.0.1:PORT/`, or what the variable says.
+    /// In a container of ours; whether it answers is not known yet.
+    pub(crate) fn new(kind: Kind, container: Container, password: Option<String>) -> Self {
+        Self {
+            kind,
+            url: format!("redis://127.0.0.1:{}/", container.port),
+            password,
+            container: Some(container),
+        }
+    }
+
+    /// Not in a container of ours; whether it answers is not known yet.
+    pub(crate) fn elsewhere(kind: Kind, url: String) -> Self {
+        Self {
+            kind,
+            url,
+            password: None,
+            container: None,
+        }
+    }
+
+    /// `redis://127.0.0.1:PORT/`, or what the variable says. A password of the options is not in it.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -163,13 +186,8 @@ impl RedisServer {
     ///
     /// It does not answer.
     pub async fn version(&self) -> Result<(String, String)> {
-        let info = self.ask(&["INFO", "server"]).await?;
-        let field = |name: &str| {
-            let line = info
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.map(|value| value.trim().to_owned())
-        };
+        let info: String = self.ask(&["INFO", "server"]).await?;
+        let field = |name| field(&info, name).map(str::to_owned);
         // Valkey tells a version of Redis too, for the sake of old clients.
         match (field("valkey_version"), field("redis_version")) {
             (Some(version), _) => Ok(("Valkey".to_owned(), version)),
@@ -178,22 +196,52 @@ impl RedisServer {
         }
     }
 
-    /// One command on a connection of its own.
-    async fn ask(&self, words: &[&str]) -> Result<String> {
-        let told = |error: redis::RedisError| Error::new(error.to_string());
-        let client = Client::open(self.url.as_str()).map_err(told)?;
-        let mut connection = client.get_multiplexed_async_connection().await.map_err(told)?;
+    /// One command on a connection of its own, each answered soon or not at all.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> Result<T> {
         let mut command = cmd(words[0]);
         command.arg(&words[1..]);
+        self.query(&command, SOON).await
+    }
+
+    /// As [`RedisServer::ask`], for a command that takes its time.
+    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd, within: Duration) -> Result<T> {
+        let limits = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(within))
+            .set_response_timeout(Some(within));
+        let mut connection = Client::open(self.connection_info()?)
+            .map_err(told)?
+            .get_multiplexed_async_connection_with_config(&limits)
+            .await
+            .map_err(told)?;
         command.query_async(&mut connection).await.map_err(told)
     }
 
+    /// Its URL, and the password that is not in it.
+    pub(crate) fn connection_info(&self) -> Result<ConnectionInfo> {
+        let info = self.url.as_str().into_connection_info().map_err(told)?;
+        Ok(match &self.password {
+            Some(password) => {
+                let settings = info.redis_settings().clone().set_password(password);
+                info.set_redis_settings(settings)
+            }
+            None => info,
+        })
+    }
+
+    /// Where its URL leads.
+    pub(crate) fn address(&self) -> Result<(String, u16)> {
+        match self.connection_info()?.addr() {
+            ConnectionAddr::Tcp(host, port) => Ok((host.clone(), *port)),
+            other => Err(Error::new(format!("{other} is no host and port"))),
+        }
+    }
+
     /// Waits until the server answers: that it wants a password, or has no master yet, is an answer.
-    async fn answers(&self) -> Result<()> {
-        let begun = Instant::now();
+    pub(crate) async fn answers(&self) -> Result<()> {
+        let mut wait = Wait::new("the server");
         loop {
-            let error = match self.ask(&["PING"]).await {
-                Ok(_) => return Ok(()),
+            let error = match self.ask::<()>(&["PING"]).await {
+                Ok(()) => return Ok(()),
                 Err(error) => error.to_string(),
             };
             if ["NOAUTH", "MASTERDOWN", "password"]
@@ -202,15 +250,15 @@ impl RedisServer {
             {
                 return Ok(());
             }
-            if begun.elapsed() > PATIENCE {
-                let log = match &self.container {
-                    Some(container) => container.log().await,
-                    None => String::new(),
-                };
-                return Err(Error::new(format!("no answer in {PATIENCE:?}: {error}\n{log}")));
-            }
-            // Between two questions, not instead of one.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            wait.again(NotYet::new(self, error)).await?;
+        }
+    }
+
+    /// What the server wrote to its log, as far as we can see it.
+    pub(crate) async fn log(&self) -> String {
+        match &self.container {
+            Some(container) => container.log().await,
+            None => String::new(),
         }
     }
 
@@ -227,4 +275,26 @@ impl fmt::Debug for RedisServer {
             .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
+}
+
+fn told(error: RedisError) -> Error {
+    Error::new(error.to_string())
+}
+
+/// The value of `name:value` in what INFO or CLUSTER INFO says.
+pub(crate) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
+}
+
+/// The password that a server asks for, if its options say so.
+pub(crate) fn password(options: &[&str]) -> Option<String> {
+    let mut password = None;
+    for pair in options.windows(2) {
+        if pair[0].eq_ignore_ascii_case("--requirepass") {
+            password = Some(pair[1].to_owned());
+        }
+    }
+    password.filter(|password| !password.is_empty())
 }
