@@ -235,7 +235,7 @@ impl Cluster {
         }
         let nobody = || RedisError::from((ErrorKind::InvalidClientConfig, "no node was named"));
         let client = self.template.as_ref().ok_or_else(nobody)?.client(&at)?;
-        let node = Node::new(Target::Server(client), self.tuning);
+        let node = Node::new(Target::Server(Arc::new(client)), self.tuning);
         nodes.insert(at, Arc::clone(&node));
         Ok(node)
     }
@@ -291,7 +291,7 @@ impl Cluster {
             return Ok(());
         }
         let seed = |client: &Client| {
-            let node = Node::new(Target::Server(client.clone()), self.tuning);
+            let node = Node::new(Target::Server(Arc::new(client.clone())), self.tuning);
             Some((Address::of(client)?, node))
         };
         self.first_answer(self.seeds.iter().filter_map(seed).collect())

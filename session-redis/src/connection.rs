@@ -30,7 +30,7 @@ pub(crate) struct Connection {
 #[derive(Clone)]
 pub(crate) enum Target {
     /// This server.
-    Server(Client),
+    Server(Arc<Client>),
     /// Whichever server is the primary, as Sentinels say.
     Primary(Arc<Sentinels>),
 }

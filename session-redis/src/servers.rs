@@ -39,11 +39,11 @@ pub struct Servers(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    One(Client),
+    One(Arc<Client>),
     Sentinel {
         sentinels: Vec<Client>,
         service: String,
-        server: Client,
+        server: Arc<Client>,
     },
     Cluster(Vec<Client>),
 }
@@ -61,7 +61,7 @@ impl Servers {
         Self(Kind::Sentinel {
             sentinels: sentinels.into_iter().collect(),
             service: service.into(),
-            server,
+            server: Arc::new(server),
         })
     }
 
@@ -72,7 +72,7 @@ impl Servers {
     }
 
     #[cfg(test)]
-    pub(crate) fn sentinel_parts(self) -> (Vec<Client>, Client) {
+    pub(crate) fn sentinel_parts(self) -> (Vec<Client>, Arc<Client>) {
         match self.0 {
             Kind::Sentinel {
                 sentinels, server, ..
@@ -114,7 +114,7 @@ impl Servers {
                 service,
                 server,
             } => {
-                let sentinels = Sentinels::new(sentinels, service, Template::new(server, nat));
+                let sentinels = Sentinels::new(sentinels, service, Template::new((*server).clone(), nat));
                 Opened::One(Node::new(Target::Primary(Arc::new(sentinels)), tuning))
             }
             Kind::Cluster(nodes) => Opened::Cluster(Cluster::new(nodes, nat, tuning)),
@@ -128,7 +128,7 @@ fn database(client: &Client) -> i64 {
 
 impl From<Client> for Servers {
     fn from(client: Client) -> Self {
-        Self(Kind::One(client))
+        Self(Kind::One(Arc::new(client)))
     }
 }
 

@@ -261,7 +261,7 @@ mod tests {
             .collect();
         let settings = |servers: Servers| {
             let (sentinels, server) = servers.sentinel_parts();
-            [&sentinels[0], &sentinels[1], &server].map(|client| {
+            [&sentinels[0], &sentinels[1], &*server].map(|client| {
                 let settings = client.get_connection_info().redis_settings();
                 let text = |text: Option<&str>| text.unwrap_or("").to_owned();
                 (

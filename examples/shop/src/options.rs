@@ -18,8 +18,9 @@ Usage: shop [OPTIONS]
 Options:
   --listen ADDR    where to listen: IP:PORT, or a port of 127.0.0.1; port 0 takes any
                    free one [default: 127.0.0.1:3000]
-  --store URL      where sessions are kept: memory:, or redis://HOST if built with the
-                   feature redis [default: memory:]
+  --store URL      where sessions are kept: memory:, or if built with the feature redis
+                   redis://HOST, redis+sentinel://HOST/SERVICE, redis+cluster://HOST …
+                   [default: memory:]
   --https-proxy    an HTTPS proxy stands in front: the cookie is Secure and named __Host-session
   --log LEVEL      what goes to stderr: error, warn, info, debug, trace, or targets such as
                    warn,shop=debug [default: the variable RUST_LOG, else info]

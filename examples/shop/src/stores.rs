@@ -13,6 +13,10 @@ const POSSIBLE: &[&str] = &[
     "rediss://HOST",
     #[cfg(feature = "redis")]
     "redis+unix:///PATH",
+    #[cfg(feature = "redis")]
+    "redis+sentinel://HOST,HOST/SERVICE",
+    #[cfg(feature = "redis")]
+    "redis+cluster://HOST,HOST",
 ];
 
 /// A store that is ready to keep sessions.
@@ -39,7 +43,8 @@ pub async fn open(url: &str) -> Result<Opened, StoreUrlError> {
         }),
         "memory" => Err(StoreUrlError::Rest),
         #[cfg(feature = "redis")]
-        "redis" | "rediss" | "redis+unix" => redis(url).await,
+        "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
+        | "rediss+cluster" => redis(url).await,
         // A backend is one more arm, behind its feature, and one more entry in `POSSIBLE`.
         _ => Err(StoreUrlError::Unknown {
             scheme: scheme.chars().take(32).collect(),
