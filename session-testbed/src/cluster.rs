@@ -154,7 +154,14 @@ impl RedisCluster {
     ///
     /// None answers.
     pub async fn version(&self) -> Result<(String, String)> {
-        self.of_a_live_node(async |node| node.version().await).await
+        let mut failure = Error::new("the cluster has no node");
+        for node in &self.nodes {
+            match node.version().await {
+                Ok(version) => return Ok(version),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     /// The slot of a key.
@@ -163,8 +170,14 @@ impl RedisCluster {
     ///
     /// No node answers.
     pub async fn slot_of(&self, key: &str) -> Result<u16> {
-        self.of_a_live_node(async |node| node.ask(&["CLUSTER", "KEYSLOT", key]).await)
-            .await
+        let mut failure = Error::new("the cluster has no node");
+        for node in &self.nodes {
+            match node.ask(&["CLUSTER", "KEYSLOT", key]).await {
+                Ok(slot) => return Ok(slot),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     /// The index of the node that owns a slot now: of all that live nodes say, the newest.
@@ -258,14 +271,25 @@ impl RedisCluster {
     /// As [`RedisCluster::begin_move`]; the slot still has keys in `from`.
     pub async fn end_move(&self, slot: u16, from: usize, to: usize) -> Result<()> {
         let id = self.id(to).await?;
-        let command = ["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id];
+        let slot_word = slot.to_string();
+        // The new owner would not ask, and the old one would drop them as soon as it hears of that.
+        let left: usize = self.nodes[from]
+            .ask(&["CLUSTER", "COUNTKEYSINSLOT", &slot_word])
+            .await?;
+        if left > 0 {
+            return Err(Error::new(format!("slot {slot} still has {left} keys to move")));
+        }
+        let command = ["CLUSTER", "SETSLOT", &slot_word, "NODE", &id];
         // The new owner first: if all ended here, the old one would still send everybody there.
         self.nodes[to].ask::<()>(&command).await?;
         self.nodes[from].ask::<()>(&command).await?;
         for (index, node) in self.nodes.iter().enumerate() {
             // Replicas hear of it from their primaries. Who does not answer will hear of it too.
-            let is_primary = async || Ok::<_, Error>(View::of(node).await?.myself()?.is("master"));
-            if index != to && index != from && is_primary().await.unwrap_or(false) {
+            if index != to
+                && index != from
+                && let Ok(view) = View::of(node).await
+                && view.myself()?.is("master")
+            {
                 node.ask::<()>(&command).await?;
             }
         }
@@ -449,17 +473,6 @@ impl RedisCluster {
             }
         }
         Err(Error::new(format!("{host}:{port} was no node at the start")))
-    }
-
-    async fn of_a_live_node<T>(&self, question: impl AsyncFn(&RedisServer) -> Result<T>) -> Result<T> {
-        let mut failure = Error::new("the cluster has no node");
-        for node in &self.nodes {
-            match question(node).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
     }
 }
 

@@ -49,7 +49,7 @@ impl Container {
     /// Starts `command` in the image of `server`. That it listens is for the caller to see.
     pub(crate) async fn start(server: &str, port: u16, command: &[String]) -> Result<Self> {
         // Chosen here, because a port that the engine chooses is another one after a restart.
-        with_free_ports(1, async |ports| {
+        with_free_ports(1, |ports| async move {
             let name = new_name();
             let watcher = Watcher::start(&[&[&name]])?;
             let network = Network::Own {
@@ -87,11 +87,14 @@ impl Container {
         docker(&["start", &self.name]).await.map(drop)
     }
 
-    /// What the server wrote to its log.
+    /// What the server wrote to its log, and why it did not begin.
     pub(crate) async fn log(&self) -> String {
-        docker(&["logs", "--tail", "40", &self.name])
-            .await
-            .unwrap_or_else(|error| error.to_string())
+        match output(&["logs", "--tail", "40", &self.name]).await {
+            Ok(output) => [output.stdout, output.stderr]
+                .map(|text| String::from_utf8_lossy(&text).into_owned())
+                .concat(),
+            Err(error) => error.to_string(),
+        }
     }
 }
 
@@ -132,10 +135,13 @@ impl Drop for Watcher {
 
 /// Starts what listens on `count` ports of 127.0.0.1 that nobody has: with others if it does not start, because somebody
 /// else may have taken one meanwhile.
-pub(crate) async fn with_free_ports<T>(count: usize, start: impl AsyncFn(&[u16]) -> Result<T>) -> Result<T> {
+pub(crate) async fn with_free_ports<T, F>(count: usize, start: impl Fn(Vec<u16>) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
     let mut tries = 3;
     loop {
-        let started = start(&free_ports(count)?).await;
+        let started = start(free_ports(count)?).await;
         tries -= 1;
         if started.is_ok() || tries == 0 {
             return started;
@@ -285,16 +291,7 @@ fn free_ports(count: usize) -> Result<Vec<u16>> {
 }
 
 async fn docker(arguments: &[&str]) -> Result<String> {
-    let output = tokio::process::Command::new("docker")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(|error| {
-            Error::new(format!(
-                "docker: {error}: run scripts/images, which says what to install"
-            ))
-        })?;
+    let output = output(arguments).await?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(Error::new(format!(
@@ -303,4 +300,17 @@ async fn docker(arguments: &[&str]) -> Result<String> {
             String::from_utf8_lossy(&output.stderr).trim()
         ))),
     }
+}
+
+async fn output(arguments: &[&str]) -> Result<process::Output> {
+    tokio::process::Command::new("docker")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|error| {
+            Error::new(format!(
+                "docker: {error}: run scripts/images, which says what to install"
+            ))
+        })
 }

@@ -23,7 +23,7 @@ pub(crate) struct Group {
 impl Group {
     /// A network for `published` servers, with `inside` further ports.
     pub(crate) async fn start(server: &'static str, published: usize, inside: usize) -> Result<Self> {
-        engine::with_free_ports(published + inside, async |ports| {
+        engine::with_free_ports(published + inside, |ports| async move {
             let name = engine::new_name();
             let (published, inside) = ports.split_at(published);
             let servers: Vec<_> = published
@@ -35,7 +35,7 @@ impl Group {
             let network = Network::Own {
                 published: published.iter().map(|port| (*port, *port)).collect(),
                 // Else a connection between two servers could take the port of a third that starts again.
-                reserved: ports.to_vec(),
+                reserved: ports.clone(),
             };
             let command = ["sleep".to_owned(), "infinity".to_owned()];
             engine::run(server, &name, network, &command).await?;

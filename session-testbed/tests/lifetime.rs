@@ -8,31 +8,49 @@ use std::{
     time::{Duration, Instant},
 };
 
-use session_testbed::{Kind, RedisServer};
+use session_testbed::{Kind, RedisCluster, RedisServer};
+
+/// What the program starts, and in how many containers: a group has one more than servers, which holds its network.
+const ALL: [(&str, usize); 3] = [("redis", 1), ("redis-cluster", 4), ("redis-sentinel", 7)];
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
-fn container_ends_with_its_process() {
-    let (mut child, address) = process_with_a_server();
-    assert!(is_there(&address));
-    drop(child.stdin.take());
-    assert!(child.wait().unwrap().success());
-    assert!(!is_there(&address));
+fn containers_end_with_their_process() {
+    for (what, count) in ALL {
+        let (mut child, pid) = process_with(what);
+        assert_eq!(containers_of(pid), count, "{what}");
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+        assert_eq!(containers_of(pid), 0, "{what}");
+    }
 }
 
 /// No code of the process runs: neither for a panic that aborts, nor for the machine's lack of memory.
 #[test]
-fn container_ends_with_its_process_after_sigkill_too() {
-    let (mut child, address) = process_with_a_server();
-    assert!(is_there(&address));
-    child.kill().unwrap();
-    child.wait().unwrap();
+fn containers_end_with_their_process_after_sigkill_too() {
+    for (what, count) in ALL {
+        let (mut child, pid) = process_with(what);
+        assert_eq!(containers_of(pid), count, "{what}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        await_end_of(pid);
+    }
+}
+
+/// Half of a group is there, and nobody knows of it yet.
+#[test]
+fn nothing_is_left_of_a_group_whose_start_was_cut_off() {
+    let mut child = process("redis-sentinel");
+    let pid = child.id();
     let begun = Instant::now();
-    while is_there(&address) {
-        assert!(begun.elapsed() < PATIENCE, "{}", ports());
+    while containers_of(pid) < 3 {
+        assert!(begun.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(20));
     }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    await_end_of(pid);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,30 +62,59 @@ async fn dropped_server_is_gone_at_once_and_the_shared_one_is_one() {
     drop(server);
     assert!(!is_there(&address));
 
+    let group = RedisCluster::start(Kind::Valkey, 0, &[]).await.unwrap();
+    let addresses: Vec<_> = group
+        .nodes()
+        .iter()
+        .map(|node| format!("127.0.0.1:{}", node.port().unwrap()))
+        .collect();
+    for (node, address) in group.nodes().iter().zip(&addresses) {
+        assert!(is_there(address));
+        assert!(!publishes_elsewhere(node.port().unwrap()));
+    }
+    drop(group);
+    assert!(!addresses.iter().any(|address| is_there(address)));
+
     let (one, other) = tokio::join!(RedisServer::shared(Kind::Redis), RedisServer::shared(Kind::Redis));
     assert_eq!(one.unwrap().url(), other.unwrap().url());
 }
 
-/// A process that has started a server, and where that is.
-fn process_with_a_server() -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_session-testbed"))
-        .arg("redis")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+/// A process that has started what it was asked for, and its id.
+fn process_with(what: &str) -> (Child, u32) {
+    let mut child = process(what);
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
-    let address = line
-        .trim()
-        .strip_prefix("redis://")
-        .and_then(|rest| rest.strip_suffix('/'));
-    let address = address
-        .unwrap_or_else(|| panic!("no server: {line:?}"))
-        .to_owned();
-    (child, address)
+    assert!(line.starts_with("redis"), "no server: {line:?}");
+    let pid = child.id();
+    (child, pid)
+}
+
+fn process(what: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_session-testbed"))
+        .arg(what)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// How many containers the engine has that belong to a process, running or not.
+fn containers_of(pid: u32) -> usize {
+    let owner = format!("{pid}-");
+    docker("{{.Label \"session-testbed.owner\"}}")
+        .lines()
+        .filter(|line| line.starts_with(&owner))
+        .count()
+}
+
+fn await_end_of(pid: u32) {
+    let begun = Instant::now();
+    while containers_of(pid) > 0 {
+        assert!(begun.elapsed() < PATIENCE, "{}", docker("{{.Names}} {{.Status}}"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Whether the engine has a container that publishes this address.
@@ -88,8 +135,12 @@ fn publishes_elsewhere(port: u16) -> bool {
 }
 
 fn ports() -> String {
+    docker("{{.Ports}}")
+}
+
+fn docker(format: &str) -> String {
     let output = Command::new("docker")
-        .args(["ps", "--all", "--format", "{{.Ports}}"])
+        .args(["ps", "--all", "--format", format])
         .output()
         .unwrap();
     assert!(output.status.success());
