@@ -1,8 +1,4 @@
-//! What is a Cluster's own, on Redis and on Valkey: the suite has the rest.
-
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod support;
+//! A Cluster: slots that move, nodes that are away, failovers.
 
 use std::sync::Arc;
 
@@ -12,9 +8,11 @@ use session_redis::{
     redis::{Client, cmd},
 };
 use session_testbed::{Kind, RedisCluster};
-use support::{HOUR, PATIENT, Traffic, healed, key, keys, kind, tell};
 
-const BOTH: [Kind; 2] = [Kind::Redis, Kind::Valkey];
+use crate::{
+    support::{BOTH, HOUR, PATIENT, healed, key, keys, kind, name},
+    traffic::{Traffic, tell},
+};
 
 /// The nodes write to disk what they acknowledge, and one that is away stops nobody but itself.
 const OPTIONS: [&str; 6] = [
@@ -29,12 +27,6 @@ const OPTIONS: [&str; 6] = [
 async fn store(cluster: &RedisCluster) -> Arc<RedisStore> {
     let url = format!("{}?prefix={}:&{PATIENT}", cluster.url(), key());
     Arc::new(RedisStore::connect(&url).await.unwrap())
-}
-
-/// Where the store keeps a session: its `Debug` tells the prefix.
-fn name(store: &RedisStore, key: &session_core::SessionKey) -> String {
-    let text = format!("{store:?}");
-    format!("{}{key}", text.split('"').nth(1).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +45,7 @@ async fn slots_move_under_traffic_and_no_call_fails() {
             cluster.begin_move(slot, from, to).await.unwrap();
             traffic.goes_on().await;
             // What is not there is looked for on both nodes, and created on the new one.
-            store.create(&self::key(), &owned, HOUR).await.unwrap();
+            store.create(&crate::support::key(), &owned, HOUR).await.unwrap();
             assert_eq!(
                 kind(store.create(&key, &owned, HOUR).await),
                 ErrorKind::AlreadyExists

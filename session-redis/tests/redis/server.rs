@@ -1,15 +1,8 @@
-//! What is Redis's own, on Redis and on Valkey: the suite has the rest.
+//! One server: lost scripts and replies, passwords, memory, replicas, crashes.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+use std::{sync::Arc, time::Duration};
 
-mod proxy;
-
-use std::{future::Future, sync::Arc, time::Duration};
-
-use proxy::Proxy;
-use session_core::{
-    Error, ErrorKind, Record, SessionId, SessionKey, SessionStore, Subject, Subjects, Timestamp, Version,
-};
+use session_core::{ErrorKind, Record, SessionStore, Subject, Subjects, Timestamp, Version};
 use session_redis::{
     ConnectError, RedisStore,
     redis::{Client, Value, aio::MultiplexedConnection, cmd},
@@ -17,16 +10,10 @@ use session_redis::{
 use session_testbed::{Kind, RedisServer};
 use tokio::{task::JoinSet, time::timeout};
 
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const HOUR: Duration = Duration::from_secs(60 * 60);
-
-const BOTH: [Kind; 2] = [Kind::Redis, Kind::Valkey];
-
-fn key() -> SessionKey {
-    SessionId::random().unwrap().key("redis")
-}
+use crate::{
+    proxy::{self, Proxy},
+    support::{BOTH, DURABLE, HOUR, PATIENCE, PATIENT, healed, key, kind, name, prefix},
+};
 
 fn subject() -> Subject {
     Subject::new(key().to_string()).unwrap()
@@ -42,9 +29,6 @@ fn patient(url: &str) -> RedisStore {
         .build()
         .unwrap()
 }
-
-/// The same deadlines, in a URL.
-const PATIENT: &str = "read_ms=5000&write_ms=5000&connect_ms=5000";
 
 async fn shared(kind: Kind) -> (RedisStore, MultiplexedConnection) {
     let server = RedisServer::shared(kind).await.unwrap();
@@ -64,34 +48,6 @@ async fn say(connection: &mut MultiplexedConnection, words: &[&str]) -> Value {
         .unwrap()
 }
 
-/// Where the store keeps a session: its `Debug` tells the prefix.
-fn name(store: &RedisStore, key: &SessionKey) -> String {
-    format!("{}{key}", prefix(store))
-}
-
-fn prefix(store: &RedisStore) -> String {
-    let text = format!("{store:?}");
-    text.split('"').nth(1).unwrap().to_owned()
-}
-
-fn kind<T: std::fmt::Debug>(answer: Result<T, Error>) -> ErrorKind {
-    answer.unwrap_err().kind()
-}
-
-/// Asks again while the server is away, and fails only if that does not end.
-async fn healed<T, F: Future<Output = Result<T, Error>>>(mut call: impl FnMut() -> F) -> T {
-    let asking = async {
-        loop {
-            match call().await {
-                Ok(answer) => return answer,
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, asking).await.unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn scripts_are_loaded_again_when_the_server_lost_them() {
     for server in BOTH {
@@ -108,7 +64,7 @@ async fn scripts_are_loaded_again_when_the_server_lost_them() {
         flush().await;
         assert!(store.delete(&key, Some(second)).await.unwrap());
         for _ in 0..3 {
-            store.create(&self::key(), &record, HOUR).await.unwrap();
+            store.create(&crate::support::key(), &record, HOUR).await.unwrap();
         }
         flush().await;
         assert_eq!(store.delete_all(&whose, None).await.unwrap(), 3);
@@ -196,7 +152,7 @@ async fn wrong_password_is_unavailable_told_once_and_never_shown() {
             let record = Record::new("data")
                 .with_subject(whose.clone())
                 .with_not_after(end);
-            store.create(&self::key(), &record, HOUR).await.unwrap();
+            store.create(&crate::support::key(), &record, HOUR).await.unwrap();
         }
         assert_eq!(store.list(&whose).await.unwrap().len(), 3);
         assert_eq!(store.delete_all(&whose, None).await.unwrap(), 3);
@@ -228,7 +184,7 @@ async fn server_out_of_memory_is_full_and_what_exists_stays_usable() {
         );
         let owned = record.clone().with_subject(subject());
         assert_eq!(
-            kind(store.create(&self::key(), &owned, HOUR).await),
+            kind(store.create(&crate::support::key(), &owned, HOUR).await),
             ErrorKind::Full
         );
         assert_eq!(store.load(&key).await.unwrap().unwrap().version, version);
@@ -250,7 +206,10 @@ async fn replica_is_unavailable_for_writes_and_changes_nothing() {
         // Its master is a port where nobody listens: it keeps what it has, and serves it.
         say(&mut raw(&server).await, &["REPLICAOF", "127.0.0.1", "1"]).await;
         for error in [
-            store.create(&self::key(), &record, HOUR).await.unwrap_err(),
+            store
+                .create(&crate::support::key(), &record, HOUR)
+                .await
+                .unwrap_err(),
             store.update(&key, version, &record, HOUR).await.unwrap_err(),
             store.touch(&key, HOUR).await.unwrap_err(),
             store.delete(&key, None).await.unwrap_err(),
@@ -302,9 +261,8 @@ async fn record_without_an_end_is_corrupt_until_it_is_touched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_and_restart_heal_under_the_store() {
-    let durable = ["--appendonly", "yes", "--appendfsync", "always"];
     for of in BOTH {
-        let server = RedisServer::start(of, &durable).await.unwrap();
+        let server = RedisServer::start(of, &DURABLE).await.unwrap();
         let store = patient(server.url());
         let (key, record) = (key(), Record::new("data").with_subject(subject()));
         let version = store.create(&key, &record, HOUR).await.unwrap();
@@ -321,7 +279,7 @@ async fn crash_and_restart_heal_under_the_store() {
         for _ in 0..20 {
             assert_eq!(kind(store.load(&key).await), ErrorKind::Unavailable);
             assert_eq!(
-                kind(store.create(&self::key(), &record, HOUR).await),
+                kind(store.create(&crate::support::key(), &record, HOUR).await),
                 ErrorKind::Unavailable
             );
             assert_eq!(kind(store.delete(&key, None).await), ErrorKind::Unavailable);

@@ -1,7 +1,6 @@
-//! What the tests of groups of servers share.
+//! Sessions that are in use while something happens to the servers.
 
 use std::{
-    future::Future,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -9,43 +8,11 @@ use std::{
     time::Duration,
 };
 
-use session_core::{Error, ErrorKind, Record, SessionId, SessionKey, SessionStore};
+use session_core::{Error, ErrorKind, Record, SessionKey, SessionStore};
 use session_redis::RedisStore;
 use tokio::{task::JoinHandle, time::timeout};
 
-/// Longer than anything here takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
-
-/// Deadlines for a machine that is busy, for a URL.
-pub(crate) const PATIENT: &str = "read_ms=5000&write_ms=5000&connect_ms=5000";
-
-pub(crate) fn key() -> SessionKey {
-    SessionId::random().unwrap().key("redis")
-}
-
-pub(crate) fn keys<const COUNT: usize>() -> [SessionKey; COUNT] {
-    std::array::from_fn(|_| key())
-}
-
-pub(crate) fn kind<T: std::fmt::Debug>(answer: Result<T, Error>) -> ErrorKind {
-    answer.unwrap_err().kind()
-}
-
-/// Asks again while a server is away, and fails only if that does not end.
-pub(crate) async fn healed<T, F: Future<Output = Result<T, Error>>>(mut call: impl FnMut() -> F) -> T {
-    let asking = async {
-        loop {
-            match call().await {
-                Ok(answer) => return answer,
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, asking).await.unwrap()
-}
+use crate::support::{HOUR, PATIENCE, healed};
 
 /// Callers that count, each in a session of its own, until they are stopped.
 pub(crate) struct Traffic {

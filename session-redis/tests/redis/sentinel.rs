@@ -1,8 +1,4 @@
-//! What is Sentinel's own, on Redis and on Valkey: the suite has the rest. And what a failover loses.
-
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod support;
+//! A group with Sentinels: failovers, and what they lose.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,11 +8,11 @@ use session_redis::{
     redis::{Client, cmd},
 };
 use session_testbed::{Kind, RedisServer, SentinelGroup};
-use support::{HOUR, PATIENT, Traffic, healed, key, keys, kind, tell};
 
-const BOTH: [Kind; 2] = [Kind::Redis, Kind::Valkey];
-
-const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+use crate::{
+    support::{BOTH, DURABLE, HOUR, PATIENT, healed, key, keys, kind},
+    traffic::{Traffic, tell},
+};
 
 async fn store(group: &SentinelGroup, more: &str) -> Arc<RedisStore> {
     let url = format!("{}?prefix={}:&{more}", group.url(), key());

@@ -1,0 +1,10 @@
+//! What is Redis's own, on Redis and on Valkey: the suite has the rest.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod cluster;
+mod proxy;
+mod sentinel;
+mod server;
+mod support;
+mod traffic;
