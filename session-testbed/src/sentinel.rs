@@ -1,5 +1,7 @@
 //! A primary and replicas that sentinels watch.
 
+mod commands;
+
 use std::{collections::HashMap, env, fmt};
 
 use tokio::sync::OnceCell;
@@ -7,7 +9,7 @@ use tokio::sync::OnceCell;
 use crate::{
     Error, Kind, RedisServer, Result,
     address::Addresses,
-    group::{Group, with_file},
+    group::Group,
     redis::{field, password},
     wait::{NotYet, Wait},
 };
@@ -21,16 +23,6 @@ const SENTINELS: usize = 3;
 /// What the sentinels call the group.
 const SERVICE: &str = "sessions";
 
-/// The group announces itself where it is published, and a replica gets its data at once.
-const OPTIONS: [&str; 6] = [
-    "--replica-announce-ip",
-    "127.0.0.1",
-    "--repl-diskless-sync-delay",
-    "0",
-    "--repl-ping-replica-period",
-    "1",
-];
-
 /// One primary, two replicas and three sentinels, which call the group `sessions` and put a replica in the place of a
 /// primary that does not answer for a second.
 pub struct SentinelGroup {
@@ -39,7 +31,7 @@ pub struct SentinelGroup {
     service: String,
     servers: Vec<RedisServer>,
     sentinels: Vec<RedisServer>,
-    _group: Option<Group>,
+    group: Option<Group>,
 }
 
 impl SentinelGroup {
@@ -80,25 +72,16 @@ impl SentinelGroup {
     ///
     /// # Errors
     ///
-    /// As [`SentinelGroup::shared`]; the password has spaces, quotes or backslashes.
+    /// As [`SentinelGroup::shared`]; the password has spaces, quotes, backslashes or `#`.
     pub async fn start(kind: Kind, options: &[&str]) -> Result<Self> {
         let password = password(options);
-        // Sentinels write it to their file as it is, and could not read that when they start again.
-        let quoted = |c: char| c.is_whitespace() || c.is_control() || "\"'\\#".contains(c);
-        if password
-            .as_ref()
-            .is_some_and(|password| password.contains(quoted))
-        {
-            return Err(Error::new(
-                "sentinels keep no password with spaces, quotes or backslashes",
-            ));
-        }
+        commands::check(password.as_deref())?;
         let group = Group::start(kind.name(), SERVERS + SENTINELS, 0).await?;
         let (ports, sentinel_ports) = group.published.split_at(SERVERS);
 
         let commands = ports
             .iter()
-            .map(|port| (*port, server_command(kind, *port, ports[0], options)));
+            .map(|port| (*port, commands::server(kind, *port, ports[0], options)));
         let servers: Vec<_> = group
             .run(commands.collect())
             .await?
@@ -114,7 +97,7 @@ impl SentinelGroup {
         let commands = sentinel_ports.iter().map(|port| {
             (
                 *port,
-                sentinel_command(kind, *port, ports[0], password.as_deref()),
+                commands::sentinel(kind, *port, ports[0], password.as_deref()),
             )
         });
         let sentinels = group
@@ -133,7 +116,7 @@ impl SentinelGroup {
             service: SERVICE.to_owned(),
             servers,
             sentinels,
-            _group: Some(group),
+            group: Some(group),
         };
         group.await_ready().await?;
         Ok(group)
@@ -224,8 +207,25 @@ impl SentinelGroup {
     /// That does not happen. The text holds the log of the server that is not ready.
     pub async fn await_ready(&self) -> Result<()> {
         let mut wait = Wait::new("the sentinels' group");
+        while let Err(no) = self.hasten().await {
+            wait.again(no).await?;
+        }
         while let Err(no) = self.check().await {
             wait.again(no).await?;
+        }
+        Ok(())
+    }
+
+    /// Has our own sentinels look more often than they do by themselves, which they forget when they end. What they
+    /// decide is the same.
+    async fn hasten(&self) -> Result<(), NotYet<'_>> {
+        if self.group.is_some() {
+            for sentinel in &self.sentinels {
+                sentinel
+                    .ask::<()>(&commands::HASTE)
+                    .await
+                    .map_err(|error| NotYet::new(sentinel, error))?;
+            }
         }
         Ok(())
     }
@@ -268,7 +268,7 @@ impl SentinelGroup {
                 servers,
                 sentinels,
                 url,
-                _group: None,
+                group: None,
             });
         }
         Err(failure)
@@ -371,53 +371,6 @@ impl fmt::Debug for SentinelGroup {
             .field("service", &self.service)
             .finish_non_exhaustive()
     }
-}
-
-/// A server whose file holds its role: sentinels have it rewritten, and it begins with that when it starts again.
-fn server_command(kind: Kind, port: u16, primary: u16, options: &[&str]) -> Vec<String> {
-    let announced = port.to_string();
-    let file = format!("/tmp/server-{port}.conf");
-    let role = match port == primary {
-        true => String::new(),
-        false => format!("replicaof 127.0.0.1 {primary}\n"),
-    };
-    let mut all = OPTIONS.to_vec();
-    all.extend(["--replica-announce-port", &announced]);
-    let password = password(options);
-    if let Some(password) = &password {
-        all.extend(["--masterauth", password]);
-    }
-    all.extend(options);
-    let mut command = kind.command(port, &all);
-    command.insert(1, file.clone());
-    with_file(&file, &role, command)
-}
-
-/// A sentinel, whose file holds all that it knows.
-fn sentinel_command(kind: Kind, port: u16, primary: u16, password: Option<&str>) -> Vec<String> {
-    let file = format!("/tmp/sentinel-{port}.conf");
-    // A failover that does not come about is tried again after twice its timeout.
-    let mut content = format!(
-        "port {port}
-protected-mode no
-dir /tmp
-sentinel announce-ip 127.0.0.1
-sentinel announce-port {port}
-sentinel monitor {SERVICE} 127.0.0.1 {primary} 2
-sentinel down-after-milliseconds {SERVICE} 1000
-sentinel failover-timeout {SERVICE} 3000
-sentinel parallel-syncs {SERVICE} 1
-"
-    );
-    if let Some(password) = password {
-        content.push_str(&format!("sentinel auth-pass {SERVICE} {password}\n"));
-    }
-    let server = format!("{}-server", kind.name());
-    with_file(
-        &file,
-        &content,
-        vec![server, file.clone(), "--sentinel".to_owned()],
-    )
 }
 
 /// One is the primary, and the others are its replicas and have what it has.

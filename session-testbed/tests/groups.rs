@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::{env, process::Command};
+
 use redis::{Client, FromRedisValue, Value, cmd};
 use session_testbed::{Kind, RedisCluster, RedisServer, SentinelGroup};
 
@@ -9,30 +11,67 @@ const PASSWORD: &str = "right-horse";
 const BOTH: [Kind; 2] = [Kind::Redis, Kind::Valkey];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cluster_answers_and_sends_to_published_ports() {
+async fn shared_cluster_answers_and_sends_to_published_ports() {
     for kind in BOTH {
         let cluster = RedisCluster::shared(kind).await.unwrap();
-        if cluster.nodes()[0].port().is_err() {
-            // Of a variable: its nodes are where they are.
-            continue;
-        }
         let slot = cluster.slot_of("a").await.unwrap();
         let owner = cluster.owner(slot).await.unwrap();
-        let port = cluster.nodes()[owner].port().unwrap();
         for (index, node) in cluster.nodes().iter().enumerate() {
-            let url = node.url().strip_prefix("redis://").unwrap().trim_end_matches('/');
-            assert!(cluster.url().contains(url), "{} {url}", cluster.url());
+            assert!(cluster.url().contains(address(node)), "{}", address(node));
             match ask::<Value>(node, &["SET", "a", "1"]).await {
                 Ok(_) => assert_eq!(index, owner),
                 Err(error) => {
                     let moved = error.redirect_node().unwrap();
-                    assert_eq!(moved, (format!("127.0.0.1:{port}").as_str(), slot));
+                    assert_eq!(moved, (address(&cluster.nodes()[owner]), slot));
+                    assert!(moved.0.starts_with("127.0.0.1:"));
                 }
             }
         }
-        let name = format!("{kind:?}");
-        assert_eq!(cluster.version().await.unwrap().0, name);
+        assert_eq!(cluster.version().await.unwrap().0, format!("{kind:?}"));
+        cluster.await_ready().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_sentinels_name_the_primary() {
+    for kind in BOTH {
+        let group = SentinelGroup::shared(kind).await.unwrap();
+        for sentinel in group.sentinels() {
+            assert!(group.url().contains(address(sentinel)), "{}", address(sentinel));
+        }
+        let primary = group.primary().await.unwrap();
+        for (index, server) in group.servers().iter().enumerate() {
+            assert_eq!(role(server).await == "master", index == primary);
+        }
+        assert_eq!(group.version().await.unwrap().0, format!("{kind:?}"));
+        group.await_ready().await.unwrap();
+    }
+}
+
+/// The two tests above pass in front of groups that others have started.
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_of_a_variable_are_used() {
+    let options = ["--requirepass", PASSWORD];
+    let mut running = vec![];
+    let mut test = Command::new(env::current_exe().unwrap());
+    for kind in BOTH {
+        let name = format!("{kind:?}").to_uppercase();
+        let cluster = RedisCluster::start(kind, 0, &options).await.unwrap();
+        let group = SentinelGroup::start(kind, &options).await.unwrap();
+        let with_password = |url: &str| url.replace("://", &format!("://:{PASSWORD}@"));
+        test.env(
+            format!("SESSION_TEST_{name}_CLUSTER_URL"),
+            with_password(cluster.url()),
+        );
+        test.env(
+            format!("SESSION_TEST_{name}_SENTINEL_URL"),
+            with_password(group.url()),
+        );
+        running.push((cluster, group));
+    }
+    let ran = test.arg("shared_").output().unwrap();
+    let text = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && text.contains("2 passed"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,9 +203,16 @@ async fn password_that_sentinels_would_lose_is_refused() {
     assert!(!error.to_string().contains("horse"), "{error}");
 }
 
+/// `HOST:PORT`
+fn address(server: &RedisServer) -> &str {
+    let rest = server.url().strip_prefix("redis://").unwrap();
+    let (_, address) = rest.split_once('@').unwrap_or(("", rest));
+    address.trim_end_matches('/')
+}
+
 async fn role(server: &RedisServer) -> String {
-    let (role, ..): (String, Value, Value, Value, Value) = ask(server, &["ROLE"]).await.unwrap();
-    role
+    let answer: Vec<Value> = ask(server, &["ROLE"]).await.unwrap();
+    String::from_redis_value(answer[0].clone()).unwrap()
 }
 
 async fn ask<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> redis::RedisResult<T> {
