@@ -82,9 +82,18 @@ impl Cluster {
         key: &[u8],
         request: Request<'_>,
     ) -> Result<Reply, Failure> {
-        match tokio::time::timeout_at(deadline.at, self.follow(deadline, slot(key), request)).await {
+        let following = self.follow(deadline, slot(key), request);
+        let answer = match tokio::time::timeout_at(deadline.at, following).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure::Deadline(deadline.limit)),
+        };
+        answer.inspect_err(|failure| self.doubt(failure))
+    }
+
+    /// A node that fails may have lost its slots to a replica.
+    fn doubt(&self, failure: &Failure) {
+        if failure.is_of_the_server() {
+            self.begin_survey();
         }
     }
 
@@ -104,11 +113,14 @@ impl Cluster {
                         reply.origin.repeated |= repeated;
                         Ok(reply)
                     }
-                    Err(failure) => {
-                        // It may have lost its slots to a replica.
-                        self.begin_survey();
-                        Err(failure)
-                    }
+                    Err(Failure::Redis {
+                        error,
+                        repeated: also,
+                    }) => Err(Failure::Redis {
+                        error,
+                        repeated: repeated || also,
+                    }),
+                    Err(failure) => Err(failure),
                 };
             };
             repeated |= match &outcome {
@@ -156,8 +168,7 @@ impl Cluster {
             let mut replies: Vec<Option<Reply>> = calls.iter().map(|_| None).collect();
             while let Some(answer) = asked.join_next().await {
                 let answer = answer.map_err(|_| Failure::Ended)?;
-                let answer = answer.inspect_err(|_| drop(self.begin_survey()))?;
-                for (at, reply) in answer {
+                for (at, reply) in answer? {
                     replies[at] = Some(match is_redirect(&reply.value) {
                         false => reply,
                         true => self.ask_one(deadline, &calls[at], writes).await?,
@@ -166,10 +177,11 @@ impl Cluster {
             }
             replies.into_iter().collect::<Option<_>>().ok_or(Failure::Ended)
         };
-        match tokio::time::timeout_at(deadline.at, asking).await {
+        let replies = match tokio::time::timeout_at(deadline.at, asking).await {
             Ok(replies) => replies,
             Err(_) => Err(Failure::Deadline(deadline.limit)),
-        }
+        };
+        replies.inspect_err(|failure| self.doubt(failure))
     }
 
     /// One of many commands: its error is a reply.

@@ -187,6 +187,11 @@ impl Connection {
         }
     }
 
+    /// The connection, whichever it is, is not to be used again.
+    pub(crate) fn forget_current(&self) {
+        *self.link() = None;
+    }
+
     async fn connected(&self) -> Result<(u64, MultiplexedConnection), Failure> {
         let Link { number, mut outcome } = self.current();
         let known = match outcome.wait_for(Option::is_some).await {
@@ -282,6 +287,19 @@ impl Failure {
     pub(crate) fn is_no_script(&self) -> bool {
         let kind = redis::ErrorKind::Server(ServerErrorKind::NoScript);
         matches!(self, Self::Redis { error, .. } if error.kind() == kind)
+    }
+
+    /// The server that should have answered may not be the one to ask any more.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        use ServerErrorKind::{ClusterDown, MasterDown, ReadOnly};
+        match self {
+            Self::Redis { error, .. } => match error.kind() {
+                redis::ErrorKind::Server(kind) => matches!(kind, ClusterDown | MasterDown | ReadOnly),
+                _ => true,
+            },
+            Self::Connect(_) | Self::Deadline(_) => true,
+            _ => false,
+        }
     }
 
     /// There was no reply, and the request may have arrived all the same.

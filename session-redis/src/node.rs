@@ -1,6 +1,12 @@
 //! One server that takes reads and writes: the only one, the primary that Sentinels name, or one of a Cluster's.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use crate::{
     connection::{Connection, Deadline, Failure, Target},
@@ -15,6 +21,8 @@ pub(crate) struct Node {
     connection: Connection,
     /// With replicas to wait for, writes have a connection of their own.
     writer: Option<Writer>,
+    /// Which of the connections for writes was the last one; 0: none yet.
+    wrote_over: AtomicU64,
 }
 
 impl Node {
@@ -23,6 +31,7 @@ impl Node {
         Arc::new(Self {
             connection: connect(),
             writer: tuning.wait.map(|wait| Writer::new(connect(), wait)),
+            wrote_over: AtomicU64::new(0),
         })
     }
 
@@ -33,6 +42,13 @@ impl Node {
         request: Request<'_>,
     ) -> Result<Reply, Failure> {
         let answer = self.connection(request.writes).ask(deadline, request).await?;
+        if request.writes && self.writer.is_some() {
+            let before = self.wrote_over.swap(answer.number, Ordering::Relaxed);
+            if before != 0 && before != answer.number {
+                // Perhaps because the server is no primary any more: then reads must not stay there.
+                self.connection.forget_current();
+            }
+        }
         let origin = Origin {
             node: Arc::clone(self),
             number: answer.number,

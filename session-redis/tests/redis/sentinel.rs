@@ -58,6 +58,42 @@ async fn failover_after_sigstop_is_followed_with_a_sentinel_that_hangs_too() {
     tokio::join!(on(Kind::Redis), on(Kind::Valkey));
 }
 
+/// A failover that somebody asked for: the old primary is alive, and serves whoever does not notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn planned_failover_is_followed_by_those_who_only_read_too() {
+    let group = SentinelGroup::start(Kind::Redis, &DURABLE).await.unwrap();
+    let prefix = format!("prefix={}:&{PATIENT}", key());
+    let open = async |more: &str| {
+        RedisStore::connect(&format!("{}?{prefix}{more}", group.url()))
+            .await
+            .unwrap()
+    };
+    let (writer, reader) = (open("&wait_replicas=1&wait_ms=1000").await, open("").await);
+    let (key, old, new) = (key(), Record::new("old"), Record::new("new"));
+    writer.create(&key, &old, HOUR).await.unwrap();
+    assert_eq!(reader.load(&key).await.unwrap().unwrap().record, old);
+    assert_eq!(writer.load(&key).await.unwrap().unwrap().record, old);
+
+    let sentinel = Client::open(group.sentinels()[0].url()).unwrap();
+    let mut raw = sentinel.get_multiplexed_async_connection().await.unwrap();
+    let mut failover = cmd("SENTINEL");
+    failover.arg("FAILOVER").arg("sessions");
+    failover.query_async::<()>(&mut raw).await.unwrap();
+    group.await_failover(0).await.unwrap();
+    group.await_ready().await.unwrap();
+
+    // A write that no replica has confirmed may be there all the same: so the version is asked for each time.
+    healed(async || {
+        let found = writer.load(&key).await?.expect("the session is there");
+        writer.update(&key, found.version, &new, HOUR).await
+    })
+    .await;
+    for store in [&writer, &reader] {
+        let seen = healed(|| store.load(&key)).await.unwrap();
+        assert_eq!(seen.record, new);
+    }
+}
+
 /// What the crate's front page says that a failover loses: replicas do not have the newest writes, and one of them
 /// takes over. A change is taken back, a new session is gone, and one that was logged out is there again.
 ///
