@@ -24,7 +24,7 @@ const SENTINELS: usize = 3;
 const SERVICE: &str = "sessions";
 
 /// One primary, two replicas and three sentinels, which call the group `sessions` and put a replica in the place of a
-/// primary that does not answer for a second.
+/// primary that does not answer for a second and a half.
 pub struct SentinelGroup {
     kind: Kind,
     url: String,

@@ -70,7 +70,7 @@ dir /tmp
 sentinel announce-ip 127.0.0.1
 sentinel announce-port {port}
 sentinel monitor {SERVICE} 127.0.0.1 {primary} 2
-sentinel down-after-milliseconds {SERVICE} 1000
+sentinel down-after-milliseconds {SERVICE} 1500
 sentinel failover-timeout {SERVICE} 3000
 sentinel parallel-syncs {SERVICE} 1
 "
