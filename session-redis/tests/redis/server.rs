@@ -103,59 +103,6 @@ async fn wrong_password_is_unavailable_told_once_and_never_shown() {
         };
         let stats = String::from_utf8(stats).unwrap();
         assert!(stats.contains("errorstat_WRONGPASS:count=1\r"), "{stats}");
-
-        // A user that may do what the store does, and nothing else.
-        let rules = [
-            "ACL",
-            "SETUSER",
-            "shop",
-            "on",
-            ">staple",
-            "~session:*",
-            "+get",
-            "+pttl",
-            "+set",
-            "+pexpire",
-            "+del",
-            "+evalsha",
-            "+eval",
-            "+ping",
-            "+strlen",
-            "+exists",
-            "+getrange",
-            "+client|setinfo",
-        ];
-        say(&mut raw, &rules).await;
-        let store = RedisStore::connect(&url("shop:staple")).await.unwrap();
-        let key = key();
-        let version = store.create(&key, &Record::new("data"), HOUR).await.unwrap();
-        let version = store
-            .update(&key, version, &Record::new("more"), HOUR)
-            .await
-            .unwrap();
-        assert!(store.load(&key).await.unwrap().is_some());
-        // The rest is forbidden, and says so.
-        let error = store.list(&subject()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert!(error.to_string().contains("NOPERM"), "{error}");
-        assert!(store.delete(&key, Some(version)).await.unwrap());
-
-        let index = ["zadd", "zrange", "zscore", "zrem", "persist", "pexpireat", "time"]
-            .map(|name| format!("+{name}"));
-        let rules: Vec<&str> = ["ACL", "SETUSER", "shop"]
-            .into_iter()
-            .chain(index.iter().map(String::as_str))
-            .collect();
-        say(&mut raw, &rules).await;
-        let (whose, now) = (subject(), Timestamp::from(std::time::SystemTime::now()));
-        for end in [Some(now), Some(now.after(HOUR)), None] {
-            let record = Record::new("data")
-                .with_subject(whose.clone())
-                .with_not_after(end);
-            store.create(&crate::support::key(), &record, HOUR).await.unwrap();
-        }
-        assert_eq!(store.list(&whose).await.unwrap().len(), 3);
-        assert_eq!(store.delete_all(&whose, None).await.unwrap(), 3);
     }
 }
 
