@@ -5,6 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use session_core::{SessionKey, SessionStore};
 
+use crate::Wire;
+
 /// Any error, for the two calls that may fail before the suite begins.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -51,6 +53,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
         let _ = namespace;
         None
     }
+
+    /// The way to the server, on which the suite makes faults.
+    async fn wire(&self) -> Option<Arc<dyn Wire>> {
+        None
+    }
 }
 
 /// The hooks that a backend may be without.
@@ -61,6 +68,8 @@ pub enum Hook {
     Unreachable,
     /// [`Backend::raw`]
     Raw,
+    /// [`Backend::wire`]
+    Wire,
 }
 
 /// The bytes that a server holds, behind its store's back.
@@ -122,6 +131,7 @@ pub(crate) trait Open: Send + Sync {
     async fn open(&self, namespace: &str) -> Result<Arc<dyn SessionStore>, BoxError>;
     async fn unreachable(&self) -> Option<Arc<dyn SessionStore>>;
     async fn raw(&self, namespace: &str) -> Option<Arc<dyn Raw>>;
+    async fn wire(&self) -> Option<Arc<dyn Wire>>;
     fn reason(&self, hook: Hook) -> &'static str;
 }
 
@@ -137,6 +147,10 @@ impl<B: Backend> Open for B {
 
     async fn raw(&self, namespace: &str) -> Option<Arc<dyn Raw>> {
         Backend::raw(self, namespace).await
+    }
+
+    async fn wire(&self) -> Option<Arc<dyn Wire>> {
+        Backend::wire(self).await
     }
 
     fn reason(&self, hook: Hook) -> &'static str {

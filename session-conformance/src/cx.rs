@@ -9,7 +9,7 @@ use std::{
 use session_core::{Limits, SessionId, SessionKey, SessionStore, Subject, Version};
 
 use crate::{
-    BoxError, Hook, Raw, Stop,
+    BoxError, Hook, Proxy, Raw, Stop, Wire,
     backend::Open,
     witness::{Calls, Witness},
 };
@@ -170,6 +170,55 @@ impl Cx {
             Some(raw) => Ok(raw),
             None => Err(self.missing(Hook::Raw)),
         }
+    }
+
+    /// A store on the same records as [`Cx::store`], and the proxy through which alone it reaches the server. It does so
+    /// until the proxy is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Untested`] if the backend has no such hook.
+    pub async fn behind_proxy(&self) -> Result<(Proxy, Arc<dyn SessionStore>), Stop> {
+        let (proxy, wire) = self.proxy().await?;
+        match wire.open(self.namespace(), proxy.addresses()).await {
+            Ok(store) => Ok((proxy, Witness::wrap(store, Arc::clone(&self.inner.calls)))),
+            Err(error) => Err(no_store(&error)),
+        }
+    }
+
+    /// The same for a store with a password that has `secret` in it and that the server refuses.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Untested`] if the backend has no such hook, or its server knows no passwords.
+    pub async fn denied(
+        &self,
+        secret: &str,
+    ) -> Result<(Proxy, Result<Arc<dyn SessionStore>, BoxError>), Stop> {
+        let (proxy, wire) = self.proxy().await?;
+        match wire
+            .open_denied(self.namespace(), proxy.addresses(), secret)
+            .await
+        {
+            Some(Ok(store)) => Ok((proxy, Ok(Witness::wrap(store, Arc::clone(&self.inner.calls))))),
+            Some(Err(error)) => Ok((proxy, Err(error))),
+            None => Err(Stop::Untested("the server knows no passwords".to_owned())),
+        }
+    }
+
+    async fn proxy(&self) -> Result<(Proxy, Arc<dyn Wire>), Stop> {
+        let Some(wire) = self.inner.backend.wire().await else {
+            return Err(self.missing(Hook::Wire));
+        };
+        let framing = Arc::clone(&wire);
+        let proxy = Proxy::start(
+            &wire.servers(),
+            move |bytes| framing.reply_len(bytes),
+            self.inner.seed,
+        )
+        .await
+        .map_err(|error| Stop::Broken(format!("no port for the proxy: {error}")))?;
+        Ok((proxy, wire))
     }
 
     fn missing(&self, hook: Hook) -> Stop {

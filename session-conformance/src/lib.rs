@@ -27,9 +27,11 @@ mod expect;
 mod guarantees;
 mod history;
 pub mod matrix;
+mod proxy;
 mod report;
 mod run;
 mod table;
+mod wire;
 mod witness;
 
 pub use async_trait::async_trait;
@@ -40,9 +42,11 @@ pub use self::{
     cx::Cx,
     expect::{Stop, Verdict},
     guarantees::groups,
+    proxy::{Fault, Proxy},
     report::{Outcome, Report},
     run::{Runtime, check, run},
     table::{Group, Guarantee},
+    wire::Wire,
 };
 
 /// The `main` of a test target with `harness = false`: runs every guarantee on a [`Backend`].
