@@ -1,5 +1,7 @@
 //! The suite on Redis.
 
 mod common;
+#[path = "common/one.rs"]
+mod one;
 
-session_conformance::main!(common::On<false>);
+session_conformance::main!(common::On<one::One<false>>);

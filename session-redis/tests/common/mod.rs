@@ -1,134 +1,177 @@
-//! Both servers, registered with the suite.
+//! The store on each kind of servers, registered with the suite.
 
-use std::{sync::Arc, time::Duration};
+mod raw;
+#[path = "../resp/mod.rs"]
+mod resp;
 
-use session_conformance::{Backend, BoxError, Hook, Raw, Server, async_trait};
-use session_core::{SessionKey, SessionStore};
-use session_redis::{
-    RedisStore,
-    redis::{Client, Value, aio::MultiplexedConnection, cmd},
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
 };
-use session_testbed::{Kind, RedisServer};
 
-/// A machine that builds and tests at once may be slow; that a deadline is kept is shown in tests/redis.rs.
+use session_conformance::{Backend, BoxError, Hook, Raw, Server, Wire, async_trait};
+use session_core::SessionStore;
+use session_redis::{
+    RedisStore, RedisStoreBuilder, Servers,
+    redis::{Client, ConnectionAddr},
+};
+use session_testbed::RedisServer;
+
+use self::raw::Behind;
+
+/// A machine that builds and tests at once may be slow; that a deadline is kept is shown in tests/redis.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// The store on one of the two servers.
-pub(crate) struct On<const VALKEY: bool> {
-    client: Client,
-    server: Server,
+/// Where guarantees wait for its end.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// One kind of servers.
+#[async_trait]
+pub(crate) trait Place: Clone + Send + Sync + 'static {
+    const NAME: &'static str;
+
+    async fn find() -> Result<Found<Self>, BoxError>;
+
+    /// The servers, as they are.
+    fn servers(&self) -> Result<Servers, BoxError>;
+
+    /// The same at other addresses, for a user whom they do not know if there is a password.
+    fn servers_at(&self, at: &[SocketAddr], password: Option<&str>) -> Result<Servers, BoxError>;
+
+    /// The same where nobody is.
+    fn nowhere(&self, nobody: SocketAddr) -> Result<Servers, BoxError>;
 }
 
+/// What was found.
+#[derive(Clone)]
+pub(crate) struct Found<P> {
+    pub(crate) place: P,
+    /// The servers that hold records, each at the address that it announces.
+    pub(crate) nodes: Vec<Client>,
+    pub(crate) server: Server,
+}
+
+pub(crate) fn client(at: SocketAddr, password: Option<&str>) -> Result<Client, BoxError> {
+    let user = password.map_or(String::new(), |password| format!("nobody:{password}@"));
+    Ok(Client::open(format!("redis://{user}{at}/"))?)
+}
+
+pub(crate) fn clients(servers: &[RedisServer]) -> Result<Vec<Client>, BoxError> {
+    let open = |server: &RedisServer| Client::open(server.url()).map_err(BoxError::from);
+    servers.iter().map(open).collect()
+}
+
+/// The store on the servers of a place.
+pub(crate) struct On<P>(Found<P>);
+
 #[async_trait]
-impl<const VALKEY: bool> Backend for On<VALKEY> {
-    const NAME: &'static str = if VALKEY { "valkey" } else { "redis" };
+impl<P: Place> Backend for On<P> {
+    const NAME: &'static str = P::NAME;
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
     async fn start() -> Result<Self, BoxError> {
-        let kind = if VALKEY { Kind::Valkey } else { Kind::Redis };
-        let server = RedisServer::shared(kind).await?;
-        let (name, version) = server.version().await?;
-        Ok(Self {
-            client: Client::open(server.url())?,
-            server: Server::new(name, version),
-        })
+        P::find().await.map(Self)
     }
 
     fn server(&self) -> Server {
-        self.server.clone()
+        self.0.server.clone()
     }
 
     async fn open(&self, namespace: &str) -> Result<Arc<dyn SessionStore>, BoxError> {
-        let store = RedisStore::builder(self.client.clone())
-            .prefix(prefix(namespace))
-            .read_deadline(DEADLINE)
-            .write_deadline(DEADLINE)
-            .connect_deadline(DEADLINE)
-            .build()?;
-        Ok(Arc::new(store))
+        built(RedisStore::builder(self.0.place.servers()?), namespace, DEADLINE)
     }
 
     fn reason(_: Hook) -> &'static str {
-        ""
+        "the servers are reached by TLS or by a socket of this machine"
     }
 
     async fn unreachable(&self) -> Option<Arc<dyn SessionStore>> {
         // Free a moment ago, and far from the ports that a system gives out next.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
-        let address = listener.local_addr().ok()?;
+        let nobody = listener.local_addr().ok()?;
         drop(listener);
-        Some(Arc::new(RedisStore::new(
-            Client::open(format!("redis://{address}/")).ok()?,
-        )))
+        Some(Arc::new(RedisStore::new(self.0.place.nowhere(nobody).ok()?)))
     }
 
     async fn raw(&self, namespace: &str) -> Option<Arc<dyn Raw>> {
-        let connection = self.client.get_multiplexed_async_connection().await.ok()?;
-        let prefix = prefix(namespace);
-        Some(Arc::new(Behind { connection, prefix }))
+        Behind::connect(&self.0.nodes, prefix(namespace)).await
     }
+
+    async fn wire(&self) -> Option<Arc<dyn Wire>> {
+        let address = |node: &Client| match node.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) => (host.as_str(), *port).to_socket_addrs().ok()?.next(),
+            _ => None,
+        };
+        let servers: Option<Vec<_>> = self.0.nodes.iter().map(address).collect();
+        Some(Arc::new(Clear {
+            place: self.0.place.clone(),
+            servers: servers?,
+        }))
+    }
+}
+
+/// The way to the servers.
+struct Clear<P> {
+    place: P,
+    servers: Vec<SocketAddr>,
+}
+
+impl<P: Place> Clear<P> {
+    fn through(
+        &self,
+        namespace: &str,
+        at: &[SocketAddr],
+        password: Option<&str>,
+    ) -> Result<Arc<dyn SessionStore>, BoxError> {
+        let pair = |(told, at): (&SocketAddr, &SocketAddr)| {
+            let of = |address: &SocketAddr| (address.ip().to_string(), address.port());
+            (of(told), of(at))
+        };
+        let servers = self.place.servers_at(at, password)?;
+        let builder = RedisStore::builder(servers).nat_map(self.servers.iter().zip(at).map(pair));
+        built(builder, namespace, SHORT)
+    }
+}
+
+#[async_trait]
+impl<P: Place> Wire for Clear<P> {
+    fn servers(&self) -> Vec<SocketAddr> {
+        self.servers.clone()
+    }
+
+    fn reply_len(&self, bytes: &[u8]) -> Option<usize> {
+        resp::reply_len(bytes)
+    }
+
+    async fn open(&self, namespace: &str, at: &[SocketAddr]) -> Result<Arc<dyn SessionStore>, BoxError> {
+        self.through(namespace, at, None)
+    }
+
+    async fn open_denied(
+        &self,
+        namespace: &str,
+        at: &[SocketAddr],
+        secret: &str,
+    ) -> Option<Result<Arc<dyn SessionStore>, BoxError>> {
+        Some(self.through(namespace, at, Some(secret)))
+    }
+}
+
+fn built(
+    builder: RedisStoreBuilder,
+    namespace: &str,
+    deadline: Duration,
+) -> Result<Arc<dyn SessionStore>, BoxError> {
+    let store = builder
+        .prefix(prefix(namespace))
+        .read_deadline(deadline)
+        .write_deadline(deadline)
+        .connect_deadline(deadline)
+        .build()?;
+    Ok(Arc::new(store))
 }
 
 fn prefix(namespace: &str) -> String {
     format!("{namespace}:")
-}
-
-/// The server's bytes, behind the store's back.
-struct Behind {
-    connection: MultiplexedConnection,
-    prefix: String,
-}
-
-#[async_trait]
-impl Raw for Behind {
-    async fn plant(&self, key: &SessionKey, value: &[u8]) -> Result<(), BoxError> {
-        let (mut connection, name) = (self.connection.clone(), format!("{}{key}", self.prefix));
-        let mut over = cmd("SET");
-        over.arg(&name).arg(value).arg("XX").arg("KEEPTTL");
-        if over.query_async::<Value>(&mut connection).await? == Value::Nil {
-            let mut new = cmd("SET");
-            new.arg(&name).arg(value).arg("EX").arg(120);
-            new.query_async::<()>(&mut connection).await?;
-        }
-        Ok(())
-    }
-
-    async fn read(&self, key: &SessionKey) -> Result<Option<Vec<u8>>, BoxError> {
-        let mut get = cmd("GET");
-        get.arg(format!("{}{key}", self.prefix));
-        Ok(get.query_async(&mut self.connection.clone()).await?)
-    }
-
-    async fn dump(&self) -> Result<Vec<u8>, BoxError> {
-        let (mut connection, mut cursor, mut all) = (self.connection.clone(), 0_u64, Vec::new());
-        loop {
-            let mut scan = cmd("SCAN");
-            scan.arg(cursor)
-                .arg("MATCH")
-                .arg(format!("{}*", self.prefix))
-                .arg("COUNT")
-                .arg(1000);
-            let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut connection).await?;
-            for key in keys {
-                let kind: String = cmd("TYPE").arg(&key).query_async(&mut connection).await?;
-                let values: Vec<Vec<u8>> = match kind.as_str() {
-                    "zset" => {
-                        cmd("ZRANGE")
-                            .arg(&key)
-                            .arg(0)
-                            .arg(-1)
-                            .query_async(&mut connection)
-                            .await?
-                    }
-                    _ => cmd("MGET").arg(&key).query_async(&mut connection).await?,
-                };
-                all.extend(key);
-                all.extend(values.concat());
-            }
-            cursor = next;
-            if cursor == 0 {
-                return Ok(all);
-            }
-        }
-    }
 }
