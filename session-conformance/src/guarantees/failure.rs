@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use session_core::{Error, ErrorKind, Record, SessionKey, Version, head};
+use session_core::{Error, ErrorKind, Record, SessionKey, SessionStore, Version, head};
 
 use crate::{
     Cx, Raw, Stop, Verdict,
@@ -105,38 +105,59 @@ fn of(key: &SessionKey, round: u8) -> Record {
 }
 
 /// When the server is down, every call ends in `Unavailable`, which is retryable: no panic, no hang, no `None`.
-///
-/// A deadline is half a second by default, and connecting may take one; what has no answer after five has no deadline.
 async fn unreachable_server_is_unavailable_within_the_deadline(cx: Cx) -> Verdict {
-    let store = cx.unreachable().await?;
-    let (key, record, version) = (cx.key(), Record::new("data"), Version::random()?);
-    down("create", store.create(&key, &record, Cx::LONG)).await?;
-    down("load", store.load(&key)).await?;
-    down("update", store.update(&key, version, &record, Cx::LONG)).await?;
-    down("touch", store.touch(&key, Cx::LONG)).await?;
-    down("delete", store.delete(&key, None)).await?;
-    down("delete(version)", store.delete(&key, Some(version))).await?;
-    let subject = cx.subject();
-    if let Some(subjects) = store.subjects() {
-        down("list", subjects.list(&subject)).await?;
-        down("delete_all", subjects.delete_all(&subject, None)).await?;
-    }
-    if let Some(sweep) = store.sweep() {
-        down("remove_expired", sweep.remove_expired(10)).await?;
-    }
-    Ok(())
+    every_call_is_down(&cx, &*cx.unreachable().await?, "is down").await
 }
 
-async fn down<T: std::fmt::Debug>(call: &str, answer: impl Future<Output = Result<T, Error>>) -> Verdict {
-    const PATIENCE: Duration = Duration::from_secs(5);
+/// A deadline is half a second by default, and connecting may take one; what has no answer after five has no deadline.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Every call of `store` ends in `Unavailable`, made together with the others, because its server `is_so`.
+pub(super) async fn every_call_is_down(cx: &Cx, store: &dyn SessionStore, is_so: &str) -> Verdict {
+    let (key, record, version) = (cx.key(), Record::new("data"), Version::random()?);
+    let subject = cx.subject();
+    tokio::try_join!(
+        down("create", is_so, store.create(&key, &record, Cx::LONG)),
+        down("load", is_so, store.load(&key)),
+        down("update", is_so, store.update(&key, version, &record, Cx::LONG)),
+        down("touch", is_so, store.touch(&key, Cx::LONG)),
+        down("delete", is_so, store.delete(&key, None)),
+        down("delete(version)", is_so, store.delete(&key, Some(version))),
+        async {
+            match store.subjects() {
+                Some(subjects) => down("list", is_so, subjects.list(&subject)).await,
+                None => Ok(()),
+            }
+        },
+        async {
+            match store.subjects() {
+                Some(subjects) => down("delete_all", is_so, subjects.delete_all(&subject, None)).await,
+                None => Ok(()),
+            }
+        },
+        async {
+            match store.sweep() {
+                Some(sweep) => down("remove_expired", is_so, sweep.remove_expired(10)).await,
+                None => Ok(()),
+            }
+        },
+    )
+    .map(drop)
+}
+
+async fn down<T: std::fmt::Debug>(
+    call: &str,
+    is_so: &str,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Verdict {
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(answer) => refused(
-            format!("{call} while the server is down"),
+            format!("{call} while the server {is_so}"),
             answer,
             ErrorKind::Unavailable,
         ),
         Err(_) => Err(Stop::Broken(format!(
-            "{call} while the server is down\nexpected: Unavailable\nseen: no answer in {PATIENCE:?}"
+            "{call} while the server {is_so}\nexpected: Unavailable\nseen: no answer in {PATIENCE:?}"
         ))),
     }
 }

@@ -11,6 +11,7 @@ mod round_trip;
 mod session;
 mod subjects;
 mod sweep;
+mod wire;
 
 use crate::Group;
 
@@ -24,6 +25,7 @@ pub fn groups() -> &'static [Group] {
         expiry::TABLE,
         concurrency::TABLE,
         failure::TABLE,
+        wire::TABLE,
         limits::TABLE,
         subjects::TABLE,
         sweep::TABLE,

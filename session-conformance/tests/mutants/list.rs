@@ -1,4 +1,5 @@
-//! The mutants, and who must kill them. A new one is a line here, and its fault a few lines in `naive.rs`.
+//! The mutants, and who must kill them. A new one is a line here, and its fault a few lines in `naive.rs`,
+//! or in `remote/client.rs` for what takes a wire.
 
 /// What is wrong with each mutant, and the guarantees that name its fault: each must be broken by it.
 macro_rules! mutants {
@@ -180,6 +181,49 @@ mutants! {
     UnreadableCannotBeDeleted => unreadable_value_is_deleted_when_asked;
     /// A value that cannot be read fails all that travel with it.
     UnreadableFailsItsBatch => one_unreadable_record_in_a_batch_fails_alone;
+
+    // faults between store and server
+    /// No deadline for a reply.
+    NoDeadlineForReplies => hanging_server_is_unavailable_within_the_deadline;
+    /// The wait for a connection of the pool has no limit.
+    PoolWaitHasNoLimit => empty_pool_is_unavailable_within_the_deadline;
+    /// A call that ends at its deadline does not give back its place in the pool.
+    LateCallKeepsItsPlace => empty_pool_is_unavailable_within_the_deadline;
+    /// It connects once.
+    NeverReconnects => store_recovers_when_the_server_returns;
+    /// A connection that broke goes back to the pool.
+    BrokenConnectionIsKept => one_broken_connection_fails_no_caller_for_long;
+    /// A connection that broke before the reply has told that there is none.
+    CutReplyIsAbsent => reply_cut_in_half_is_never_taken_for_a_whole_one, request_that_never_arrived_changes_nothing,
+        store_recovers_when_the_server_returns;
+    /// What came before the connection closed is the reply.
+    CutReplyIsWhole => reply_cut_in_half_is_never_taken_for_a_whole_one;
+    /// What one read gives is the reply.
+    ChunkIsReply => reply_that_comes_byte_by_byte_is_whole;
+    /// A call that is dropped or late leaves its reply on the connection for the next.
+    UnreadReplyIsKept => slow_replies_are_the_callers_own, cancelled_calls_through_a_slow_wire_leave_the_store_usable;
+    /// The first reply that comes is the one to what was asked.
+    ReplyIsTakenByItsPlace => replies_out_of_step_never_give_another_record;
+    /// The reply is found to be another's, and the connection stays in use.
+    OutOfStepIsKept => replies_out_of_step_never_give_another_record;
+    /// A write counts as done once it is sent.
+    SentIsAcknowledged => request_that_never_arrived_changes_nothing;
+    /// A creation is sent again, and finds itself.
+    CreateIsRetried => lost_reply_to_a_write_is_recognised_or_unavailable, lost_reply_to_a_create_brings_nothing_back;
+    /// A creation is sent again, and knows itself: but it may have been deleted in between.
+    OwnCreateIsRecognised => lost_reply_to_a_create_brings_nothing_back;
+    /// An update is sent again, and finds its own version.
+    UpdateIsRetried => lost_reply_to_a_write_is_recognised_or_unavailable;
+    /// A deletion is sent again, and finds nothing.
+    DeleteIsRetried => lost_reply_to_a_write_is_recognised_or_unavailable;
+    /// The deletion of a subject's sessions is sent again, and finds none.
+    DeleteAllIsRetried => lost_reply_to_a_write_is_recognised_or_unavailable;
+    /// The client's error tells its password.
+    PasswordInError => wrong_password_is_not_retried_and_not_shown;
+    /// The derived `Debug`.
+    PasswordInDebug => wrong_password_is_not_retried_and_not_shown;
+    /// Connecting is tried three times, whatever the reason.
+    WrongPasswordIsRetried => wrong_password_is_not_retried_and_not_shown;
 
     // limits
     /// The last byte of the largest record has no room.

@@ -1,12 +1,13 @@
 //! The suite, tested: every mutant is killed by the guarantees that name its fault, every guarantee kills at least
 //! one, and the store that the mutants are made of keeps everything while it has no fault.
 //!
-//! A mutant is one line in `list.rs`, and its fault a few lines in `naive.rs`. What users of `Session` would meet is in
-//! `session.rs`.
+//! A mutant is one line in `list.rs`, and its fault a few lines in `naive.rs`, or in `remote/client.rs` for what takes
+//! a wire. What users of `Session` would meet is in `session.rs`.
 
 mod down;
 mod list;
 mod naive;
+mod remote;
 mod session;
 
 use std::{process::ExitCode, sync::Arc};

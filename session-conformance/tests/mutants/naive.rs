@@ -11,14 +11,18 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use session_conformance::{Backend, BoxError, Hook, Raw, Server, async_trait};
+use session_conformance::{Backend, BoxError, Hook, Raw, Server, Wire, async_trait};
 use session_core::{
     Capability, Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subject,
     Subjects, Sweep, Version, head,
 };
-use tokio::sync::{Mutex as Queue, Semaphore};
+use tokio::sync::{Mutex as Queue, OnceCell, Semaphore};
 
-use crate::{down::Down, list::Fault};
+use crate::{
+    down::Down,
+    list::Fault,
+    remote::{Listening, NaiveWire},
+};
 
 pub(crate) const NAME: &str = "naive";
 
@@ -30,6 +34,7 @@ pub(crate) struct Naive {
     server: Arc<Shared>,
     fault: Option<Fault>,
     slow_and_coarse: bool,
+    listening: OnceCell<Arc<Listening>>,
 }
 
 impl Naive {
@@ -39,6 +44,7 @@ impl Naive {
             server: Arc::default(),
             fault: None,
             slow_and_coarse: false,
+            listening: OnceCell::new(),
         }
     }
 
@@ -73,30 +79,7 @@ impl Backend for Naive {
     }
 
     async fn open(&self, namespace: &str) -> Result<Arc<dyn SessionStore>, BoxError> {
-        let mut profile = StoreProfile::new(NAME);
-        profile.capabilities = match self.fault {
-            Some(Fault::SubjectsUndeclared) => vec![Capability::Sweep],
-            Some(Fault::SweepUndeclared) => vec![Capability::Subjects],
-            _ => vec![Capability::Subjects, Capability::Sweep],
-        };
-        profile.limits.granularity = match self.slow_and_coarse {
-            true => Duration::from_secs(2),
-            false => Duration::from_millis(1),
-        };
-        // A hundred years: ends beyond 2038 are kept here.
-        profile.limits.max_ttl = Duration::from_secs(36_525 * 24 * 60 * 60);
-        let namespace = match self.fault {
-            Some(Fault::NamespaceIgnored) => String::new(),
-            _ => namespace.to_owned(),
-        };
-        Ok(Arc::new(NaiveStore {
-            server: Arc::clone(&self.server),
-            namespace,
-            fault: self.fault,
-            slow_and_coarse: self.slow_and_coarse,
-            profile,
-            node: Node::default(),
-        }))
+        Ok(open(&self.server, self.fault, self.slow_and_coarse, namespace))
     }
 
     fn reason(_: Hook) -> &'static str {
@@ -111,6 +94,56 @@ impl Backend for Naive {
         let (server, namespace) = (Arc::clone(&self.server), namespace.to_owned());
         Some(Arc::new(NaiveRaw { server, namespace }))
     }
+
+    /// The server behind the wire is right; it is the client that has the fault.
+    async fn wire(&self) -> Option<Arc<dyn Wire>> {
+        let (server, slow_and_coarse) = (Arc::clone(&self.server), self.slow_and_coarse);
+        let opens = move |namespace: &str| open(&server, None, slow_and_coarse, namespace);
+        let start = async || Listening::start(Arc::new(opens)).await.map(Arc::new);
+        let listening = self.listening.get_or_try_init(start).await.ok()?;
+        let profile = profile(self.fault, self.slow_and_coarse);
+        Some(Arc::new(NaiveWire::new(
+            Arc::clone(listening),
+            profile,
+            self.fault,
+        )))
+    }
+}
+
+fn open(
+    server: &Arc<Shared>,
+    fault: Option<Fault>,
+    slow_and_coarse: bool,
+    namespace: &str,
+) -> Arc<dyn SessionStore> {
+    let namespace = match fault {
+        Some(Fault::NamespaceIgnored) => String::new(),
+        _ => namespace.to_owned(),
+    };
+    Arc::new(NaiveStore {
+        server: Arc::clone(server),
+        namespace,
+        fault,
+        slow_and_coarse,
+        profile: profile(fault, slow_and_coarse),
+        node: Node::default(),
+    })
+}
+
+fn profile(fault: Option<Fault>, slow_and_coarse: bool) -> StoreProfile {
+    let mut profile = StoreProfile::new(NAME);
+    profile.capabilities = match fault {
+        Some(Fault::SubjectsUndeclared) => vec![Capability::Sweep],
+        Some(Fault::SweepUndeclared) => vec![Capability::Subjects],
+        _ => vec![Capability::Subjects, Capability::Sweep],
+    };
+    profile.limits.granularity = match slow_and_coarse {
+        true => Duration::from_secs(2),
+        false => Duration::from_millis(1),
+    };
+    // A hundred years: ends beyond 2038 are kept here.
+    profile.limits.max_ttl = Duration::from_secs(36_525 * 24 * 60 * 60);
+    profile
 }
 
 /// The server.

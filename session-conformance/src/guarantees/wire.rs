@@ -1,0 +1,692 @@
+//! What a store makes of a wire that fails it: a server that hangs or is away, replies that are lost, cut, late, or
+//! somebody else's.
+//!
+//! The store under test is behind a proxy; [`Cx::store`] reaches the server past it, and tells the truth.
+
+mod calls;
+
+use std::{
+    error,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use session_core::{Error, ErrorKind, Record, SessionKey, SessionStore, Version};
+
+use self::calls::{Behind, Call};
+use super::failure::{PATIENCE, every_call_is_down};
+use crate::{
+    Cx, Fault, Proxy, Stop, Verdict,
+    callers::{callers, cut},
+    expect::{Answer, ensure, refused, same, short},
+    table::table,
+};
+
+table! { "faults between store and server":
+    hanging_server_is_unavailable_within_the_deadline;
+    empty_pool_is_unavailable_within_the_deadline;
+    store_recovers_when_the_server_returns;
+    one_broken_connection_fails_no_caller_for_long: stochastic;
+    reply_cut_in_half_is_never_taken_for_a_whole_one;
+    reply_that_comes_byte_by_byte_is_whole;
+    slow_replies_are_the_callers_own: stochastic;
+    replies_out_of_step_never_give_another_record: stochastic;
+    cancelled_calls_through_a_slow_wire_leave_the_store_usable: stochastic;
+    request_that_never_arrived_changes_nothing;
+    lost_reply_to_a_write_is_recognised_or_unavailable;
+    lost_reply_to_a_create_brings_nothing_back;
+    wrong_password_is_not_retried_and_not_shown;
+}
+
+/// The answer of a call, whatever it is: what has none in time has no deadline.
+async fn answered<T>(
+    call: &str,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<Result<T, Error>, Stop> {
+    tokio::time::timeout(PATIENCE, answer).await.map_err(|_| {
+        Stop::Broken(format!(
+            "{call}\nexpected: an answer\nseen: no answer in {PATIENCE:?}"
+        ))
+    })
+}
+
+/// Asks until there is an answer: a machine may be slow, and a store may take a moment to connect.
+async fn served<T, F>(call: &str, mut ask: impl FnMut() -> F) -> Result<T, Stop>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    const LONGEST: Duration = Duration::from_secs(20);
+    let begun = Instant::now();
+    loop {
+        match answered(call, ask()).await? {
+            Ok(value) => return Ok(value),
+            Err(error) if unavailable(error.kind()) && begun.elapsed() < LONGEST => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(error) => {
+                return Err(Stop::Broken(format!(
+                    "{call}\nexpected: an answer, once the fault is over\nseen: {error:?}"
+                )));
+            }
+        }
+    }
+}
+
+/// Sessions that the server holds.
+#[derive(Debug, Clone)]
+struct Held(Arc<[(SessionKey, Record, Version)]>);
+
+impl Held {
+    async fn new(cx: &Cx, count: usize) -> Result<Self, Stop> {
+        let mut held = Vec::new();
+        for key in cx.keys(count) {
+            let record = Record::new(key.to_string());
+            let version = cx.store().create(&key, &record, Cx::LONG).await?;
+            held.push((key, record, version));
+        }
+        Ok(Self(held.into()))
+    }
+
+    fn key(&self, at: usize) -> &SessionKey {
+        &self.0[at % self.0.len()].0
+    }
+
+    /// A load of one of them was answered with it, or with an error that `passes`. Whether it was answered.
+    fn is_own(
+        &self,
+        at: usize,
+        seen: Result<Option<session_core::Stored>, Error>,
+        passes: impl FnOnce(ErrorKind) -> bool,
+    ) -> Result<bool, Stop> {
+        let (key, record, version) = &self.0[at % self.0.len()];
+        match seen {
+            Err(error) if passes(error.kind()) => return Ok(false),
+            Ok(Some(stored)) if stored.record == *record && stored.version == *version => return Ok(true),
+            _ => {}
+        }
+        Err(Stop::Broken(format!(
+            "load({key})\nexpected: its own record\nseen: {}",
+            short(&seen)
+        )))
+    }
+
+    /// `store` serves them all, to callers that come together.
+    async fn are_served(&self, store: &Arc<dyn SessionStore>) -> Verdict {
+        callers(self.0.len(), |at| {
+            let (held, store) = (self.clone(), Arc::clone(store));
+            async move {
+                let call = format!("load({})", held.key(at));
+                let seen = served(&call, || store.load(held.key(at))).await?;
+                held.is_own(at, Ok(seen), |_| false).map(drop)
+            }
+        })
+        .await
+        .map(drop)
+    }
+}
+
+fn unavailable(kind: ErrorKind) -> bool {
+    kind == ErrorKind::Unavailable
+}
+
+/// The fault took place.
+fn took_place(proxy: &Proxy, fault: Fault) -> Verdict {
+    ensure(proxy.happened() > 0, || {
+        format!("{fault:?}\nexpected: it takes place\nseen: it did not")
+    })
+}
+
+/// When the server accepts connections and says nothing any more, whether it hears what is asked or not, every call
+/// ends in `Unavailable` in time, on the connection that there was and on a new one. Afterwards the store serves again.
+///
+/// Catches a store without a deadline for replies.
+async fn hanging_server_is_unavailable_within_the_deadline(cx: Cx) -> Verdict {
+    let held = Held::new(&cx, 4).await?;
+    for fault in [Fault::Hang, Fault::Mute] {
+        let behind = Behind::new(&cx).await?;
+        behind.connected().await?;
+        behind.proxy.always(fault);
+        for _ in 0..2 {
+            every_call_is_down(&cx, &*behind.store, "hangs").await?;
+        }
+        took_place(&behind.proxy, fault)?;
+        behind.proxy.lift();
+        held.are_served(&behind.store).await?;
+    }
+    Ok(())
+}
+
+/// When the server hangs and 256 callers come at once, far more than a store has connections, each ends in
+/// `Unavailable` in time; afterwards the store serves them all.
+///
+/// Catches a wait for a connection that no deadline bounds, and connections that never come back to the pool.
+async fn empty_pool_is_unavailable_within_the_deadline(cx: Cx) -> Verdict {
+    const CALLERS: usize = 256;
+    let (held, behind) = (Held::new(&cx, 16).await?, Behind::new(&cx).await?);
+    behind.connected().await?;
+    for _ in 0..2 {
+        behind.proxy.always(Fault::Hang);
+        callers(CALLERS, |caller| {
+            let (held, store, cx) = (held.clone(), Arc::clone(&behind.store), cx.clone());
+            async move {
+                let key = held.key(caller);
+                let down = match caller % 3 {
+                    0 => answered("touch", store.touch(key, Cx::LONG)).await?.answer(),
+                    1 => answered("create", store.create(&cx.key(), &Record::new("data"), Cx::LONG))
+                        .await?
+                        .answer()
+                        .map(drop),
+                    _ => answered("load", store.load(key)).await?.answer().map(drop),
+                };
+                same(
+                    "one of 256 calls while the server hangs",
+                    down,
+                    Err(ErrorKind::Unavailable),
+                )
+            }
+        })
+        .await?;
+        took_place(&behind.proxy, Fault::Hang)?;
+        behind.proxy.lift();
+        let all = Held(
+            (0..CALLERS / held.0.len())
+                .flat_map(|_| held.0.to_vec())
+                .collect(),
+        );
+        all.are_served(&behind.store).await?;
+    }
+    Ok(())
+}
+
+/// While the server is away, whether connections are refused or every one is reset at its first request, each call is
+/// `Unavailable`; when it is back, the same store serves again, and what the server holds is whole and unchanged.
+///
+/// Catches a store that keeps its broken connection, and one for which a server that is away has no sessions.
+async fn store_recovers_when_the_server_returns(cx: Cx) -> Verdict {
+    let (held, behind) = (Held::new(&cx, 8).await?, Behind::new(&cx).await?);
+    for fault in [Fault::Refuse, Fault::LoseRequest] {
+        behind.connected().await?;
+        behind.proxy.always(fault);
+        for _ in 0..3 {
+            every_call_is_down(&cx, &*behind.store, "is away").await?;
+        }
+        for (key, record, version) in &*held.0 {
+            refused(
+                "load of a session",
+                answered("load", behind.store.load(key)).await?,
+                ErrorKind::Unavailable,
+            )?;
+            refused(
+                "update of a session",
+                answered("update", behind.store.update(key, *version, record, Cx::LONG)).await?,
+                ErrorKind::Unavailable,
+            )?;
+        }
+        took_place(&behind.proxy, fault)?;
+        behind.proxy.lift();
+        held.are_served(&behind.store).await?;
+        held.are_served(&cx.store()).await?;
+        for call in Call::WRITES {
+            if call.is_had(&*behind.store) {
+                behind.is_served(call).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A connection that breaks once fails no more than what was under way on it: 16 callers, each with a session of its
+/// own that it writes again and again while connections break now and then, find it at every moment as they were told,
+/// or as they asked for when they were told `Unavailable`; and soon no call fails any more, however many come at once.
+///
+/// Catches a pool that gives a broken connection out again, and a store in which the fault of one call fails others.
+async fn one_broken_connection_fails_no_caller_for_long(cx: Cx) -> Verdict {
+    const CALLERS: usize = 16;
+    const ROUNDS: usize = 12;
+    let behind = Behind::new(&cx).await?;
+    behind.connected().await?;
+    let (held, mut rng) = (Held::new(&cx, CALLERS).await?, cx.rng(1));
+    for fault in [
+        Fault::LoseRequest,
+        Fault::LoseReply,
+        Fault::CutReply { permille: 500 },
+    ] {
+        let at = rng.usize(..CALLERS);
+        behind.proxy.arm(fault, at..at + 3);
+        callers(CALLERS, |caller| {
+            let (held, store) = (held.clone(), Arc::clone(&behind.store));
+            async move {
+                let key = *held.key(caller);
+                let mut known = served("load", || store.load(&key)).await?;
+                for round in 0..ROUNDS {
+                    let Some(before) = known else {
+                        return Err(Stop::Broken(format!(
+                            "load({key})\nexpected: its session\nseen: None"
+                        )));
+                    };
+                    let next = Record::new(format!("{key} {round}"));
+                    let seen =
+                        answered("update", store.update(&key, before.version, &next, Cx::LONG)).await?;
+                    let now = served("load after update", || store.load(&key)).await?;
+                    let is = |record: &Record, version: Option<Version>| {
+                        now.as_ref().is_some_and(|now| {
+                            now.record == *record && version.is_none_or(|version| version == now.version)
+                        })
+                    };
+                    let right = match &seen {
+                        Ok(version) => is(&next, Some(*version)),
+                        Err(error) if error.kind() == ErrorKind::Unavailable => {
+                            is(&next, None) || is(&before.record, Some(before.version))
+                        }
+                        Err(_) => false,
+                    };
+                    ensure(right, || {
+                        let (seen, now) = (short(&seen), short(&now));
+                        format!("update({key}), which nobody else writes\nseen: {seen}\nand then: {now}")
+                    })?;
+                    known = now;
+                }
+                Ok(())
+            }
+        })
+        .await?;
+        took_place(&behind.proxy, fault)?;
+        all_are_served_at_once(&behind, &held).await?;
+        behind.proxy.lift();
+    }
+    Ok(())
+}
+
+/// Of writes that come together, slow enough to need every connection there is, none fails, some times in a row.
+async fn all_are_served_at_once(behind: &Behind, held: &Held) -> Verdict {
+    const IN_A_ROW: usize = 3;
+    const LONGEST: Duration = Duration::from_secs(15);
+    let (begun, mut right) = (Instant::now(), 0);
+    let most = Duration::from_millis(20);
+    behind.proxy.always(Fault::SlowReply { most });
+    while right < IN_A_ROW {
+        let answers = callers(held.0.len(), |at| {
+            let (held, store) = (held.clone(), Arc::clone(&behind.store));
+            async move {
+                Ok(answered("touch", store.touch(held.key(at), Cx::LONG))
+                    .await?
+                    .answer())
+            }
+        })
+        .await?;
+        match answers.iter().find(|answer| answer.is_err()) {
+            None => right += 1,
+            Some(Err(ErrorKind::Unavailable)) if begun.elapsed() < LONGEST => right = 0,
+            Some(error) => {
+                return Err(Stop::Broken(format!(
+                    "one of {} touches that come together, after a connection broke\nexpected: Ok\nseen: {error:?}",
+                    answers.len()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A reply that ends half-way, at its first byte, in the middle or before its last one, is no reply: the call is
+/// answered as if nothing had been, by another try, or is `Unavailable`. Never is half of it taken for a value, an
+/// absence or a refusal; and what the server holds is whole.
+///
+/// Catches a client that reads to the end of the connection and takes what it has, and one for which what it cannot
+/// read is not there.
+async fn reply_cut_in_half_is_never_taken_for_a_whole_one(cx: Cx) -> Verdict {
+    let faults = [0, 100, 500, 900, 1000].map(|permille| Fault::CutReply { permille });
+    each_call_meets(&cx, &Call::ALL, &faults).await
+}
+
+/// A reply that comes one byte at a time is read whole: each call has the right answer.
+///
+/// Catches a client that takes what one read gives it for one reply.
+async fn reply_that_comes_byte_by_byte_is_whole(cx: Cx) -> Verdict {
+    callers(Call::ALL.len(), |at| {
+        let (cx, call) = (cx.clone(), Call::ALL[at]);
+        async move {
+            let behind = Behind::new(&cx).await?;
+            if !call.is_had(&*behind.store) {
+                return Ok(());
+            }
+            behind.proxy.always(Fault::ByteByByte);
+            behind.is_served(call).await?;
+            took_place(&behind.proxy, Fault::ByteByByte)
+        }
+    })
+    .await
+    .map(drop)
+}
+
+/// When replies are slow, some so slow that their callers are told `Unavailable` before, each caller has its own
+/// record or `Unavailable`, and so have those that come later: no late reply is taken for another call's.
+///
+/// Catches a connection that is used again while a reply is still on its way.
+async fn slow_replies_are_the_callers_own(cx: Cx) -> Verdict {
+    const CALLERS: usize = 32;
+    let (held, behind) = (Held::new(&cx, CALLERS).await?, Behind::new(&cx).await?);
+    behind.connected().await?;
+    for most in [20, 1000].map(Duration::from_millis) {
+        let fault = Fault::SlowReply { most };
+        behind.proxy.always(fault);
+        callers(CALLERS, |caller| {
+            let (held, store) = (held.clone(), Arc::clone(&behind.store));
+            let mut rng = cx.rng(caller as u64);
+            async move {
+                for _ in 0..4 {
+                    let at = rng.usize(..CALLERS);
+                    held.is_own(at, answered("load", store.load(held.key(at))).await?, unavailable)?;
+                }
+                Ok(())
+            }
+        })
+        .await?;
+        took_place(&behind.proxy, fault)?;
+        behind.proxy.lift();
+        for _ in 0..3 {
+            held.are_served(&behind.store).await?;
+        }
+    }
+    Ok(())
+}
+
+/// When a reply is left out, comes twice, or changes places with the next, while many load different sessions, each has
+/// its own record, or `Corrupt` or `Unavailable`: never another's, never `None`. Under the same load, after a few tries,
+/// all are served again: a connection that is out of step is given up.
+///
+/// Catches replies that are matched by their order alone (the bug that showed strangers' chats), and a store that
+/// notices and goes on with the same connection.
+async fn replies_out_of_step_never_give_another_record(cx: Cx) -> Verdict {
+    const CALLERS: usize = 8;
+    let (held, mut rng) = (Held::new(&cx, 32).await?, cx.rng(0));
+    for fault in [Fault::DropReply, Fault::RepeatReply, Fault::SwapReplies] {
+        // One reply, so that all that follow are out by one; and some, so that they are out by as many.
+        for count in [1, 2, 3] {
+            let behind = Arc::new(Behind::new(&cx).await?);
+            behind.connected().await?;
+            // Not the first ones, with which connections begin.
+            let first = rng.usize(3 * CALLERS..8 * CALLERS);
+            behind.proxy.arm(fault, first..first + count);
+            callers(CALLERS, |caller| {
+                is_in_step_again(Arc::clone(&behind), held.clone(), cx.rng(caller as u64), fault)
+            })
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads one session after another, never one twice in a row, until the fault has been and many answers were right
+/// without a wrong one in between: a connection that is one reply behind would be right now and then.
+async fn is_in_step_again(behind: Arc<Behind>, held: Held, mut rng: fastrand::Rng, fault: Fault) -> Verdict {
+    const IN_A_ROW: usize = 30;
+    const LONGEST: Duration = Duration::from_secs(15);
+    let (begun, mut at, mut right) = (Instant::now(), 0, 0);
+    // Where a connection carries one request at a time there is no next reply to change places with.
+    let has_been = || behind.proxy.happened() > 0 || fault == Fault::SwapReplies;
+    while right < IN_A_ROW || !has_been() {
+        at += rng.usize(1..held.0.len());
+        let seen = answered("load", behind.store.load(held.key(at))).await?;
+        let or_corrupt = |kind| matches!(kind, ErrorKind::Unavailable | ErrorKind::Corrupt);
+        let last = short(&seen);
+        match held.is_own(at, seen, or_corrupt)? {
+            true => right += 1,
+            false => right = 0,
+        }
+        ensure(begun.elapsed() < LONGEST, || {
+            format!(
+                "loads after {fault:?}, which happened {} times\nexpected: {IN_A_ROW} right answers in a row\n\
+                 seen: not in {LONGEST:?}; the last one: {last}",
+                behind.proxy.happened()
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// After futures of every call were dropped at each of their polls, while replies were under way, more than 1,000 calls
+/// have their own answers: no connection is lost, and no reply goes to another call (CVE-2023-28858).
+///
+/// Catches a client in which the reply to a dropped call stays on the connection, where a server that answers at once
+/// hides it.
+async fn cancelled_calls_through_a_slow_wire_leave_the_store_usable(cx: Cx) -> Verdict {
+    const CALLERS: usize = 16;
+    let (held, behind) = (Held::new(&cx, 64).await?, Behind::new(&cx).await?);
+    let most = Duration::from_millis(4);
+    for fault in [Fault::SlowReply { most }, Fault::SlowRequest { most }] {
+        behind.connected().await?;
+        behind.proxy.always(fault);
+        callers(CALLERS, |caller| {
+            let (held, store, cx) = (held.clone(), Arc::clone(&behind.store), cx.clone());
+            let mut rng = cx.rng(caller as u64);
+            async move {
+                for polls in 0..12 {
+                    for at_once in [true, false] {
+                        let at = rng.usize(..held.0.len());
+                        let (key, record, version) = &held.0[at];
+                        let other = cx.key();
+                        match rng.u8(..6) {
+                            0 => drop(cut(store.touch(key, Cx::LONG), polls, at_once).await),
+                            1 => drop(cut(store.create(&other, record, Cx::LONG), polls, at_once).await),
+                            2 => {
+                                // A version that is nobody's: the session stays.
+                                drop(cut(store.delete(key, Some(Version::random()?)), polls, at_once).await);
+                            }
+                            3 => {
+                                let call = store.update(&other, *version, record, Cx::LONG);
+                                drop(cut(call, polls, at_once).await);
+                            }
+                            _ => {
+                                if let Some(seen) = cut(store.load(key), polls, at_once).await {
+                                    held.is_own(at, seen, unavailable)?;
+                                }
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            }
+        })
+        .await?;
+        took_place(&behind.proxy, fault)?;
+        behind.proxy.lift();
+        for _ in 0..8 {
+            held.are_served(&behind.store).await?;
+        }
+    }
+    Ok(())
+}
+
+/// When the connection is reset before the server has seen the request, the call is made again, or is `Unavailable`:
+/// what the server holds is the state before or the one after, as the answer says, and no absence is made up.
+///
+/// Catches a write that is acknowledged once it is sent, and a broken connection that counts as an empty answer.
+async fn request_that_never_arrived_changes_nothing(cx: Cx) -> Verdict {
+    each_call_meets(&cx, &Call::ALL, &[Fault::LoseRequest]).await
+}
+
+/// When the reply to a write is lost after the server has done it, the call is answered with what is true, or is
+/// `Unavailable`: never `AlreadyExists` for one's own creation, `Conflict` or `NotFound` for one's own update, `false` or
+/// none for what one has deleted oneself.
+///
+/// Catches a client that sends a write again and believes the second answer.
+async fn lost_reply_to_a_write_is_recognised_or_unavailable(cx: Cx) -> Verdict {
+    each_call_meets(&cx, &Call::WRITES, &[Fault::LoseReply]).await
+}
+
+/// Each call meets each fault, on a store of its own: at its first round trip, then at its second, and so on.
+async fn each_call_meets(cx: &Cx, calls: &'static [Call], faults: &[Fault]) -> Verdict {
+    let faults: Arc<[Fault]> = faults.into();
+    callers(calls.len(), |at| {
+        let (cx, call, faults) = (cx.clone(), calls[at], Arc::clone(&faults));
+        async move {
+            let behind = Behind::new(&cx).await?;
+            if !call.is_had(&*behind.store) {
+                return Ok(());
+            }
+            for fault in &*faults {
+                behind.meets(call, *fault).await?;
+            }
+            Ok(())
+        }
+    })
+    .await
+    .map(drop)
+}
+
+/// A creation takes place once: when a session was created and deleted, nothing brings it back, neither a second try of
+/// a creation whose reply was lost, nor a first try that arrives late after the second one was answered.
+///
+/// Catches a store that sends a creation twice, even one that recognises its own record.
+async fn lost_reply_to_a_create_brings_nothing_back(cx: Cx) -> Verdict {
+    let behind = Behind::new(&cx).await?;
+    second_try_comes_after_the_deletion(&cx, &behind).await?;
+    for at in 0..4 {
+        if !first_try_comes_after_the_deletion(&cx, &behind, at).await? {
+            return ensure(at > 0, || {
+                "a held request\nexpected: it is held\nseen: none was".to_owned()
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The server has created it, and the reply is lost; whatever the store sends now waits until it is deleted.
+async fn second_try_comes_after_the_deletion(cx: &Cx, behind: &Behind) -> Verdict {
+    for at in 0..3 {
+        behind.connected().await?;
+        let (key, store) = (cx.key(), Arc::clone(&behind.store));
+        behind.proxy.arm_then(Fault::LoseReply, at..at + 1, Fault::Hang);
+        let creation = tokio::spawn(async move { store.create(&key, &Record::new("data"), Cx::LONG).await });
+        // One for the reply that was lost, one for the second try that waits.
+        while behind.proxy.happened() < 2 && !creation.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let is_lost = behind.proxy.happened() > 0;
+        let was_there = cx.store().delete(&key, None).await?;
+        behind.proxy.lift();
+        let seen = creation.await.map_err(|error| Stop::Broken(error.to_string()))?;
+        if !is_lost {
+            return ensure(at > 0, || {
+                "a lost reply to a creation\nexpected: it is lost\nseen: it was not".to_owned()
+            });
+        }
+        if was_there {
+            stays_absent(cx, &key, &format!("create with a lost reply, answered {seen:?}")).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The request is held, the store told that its connection broke, the session deleted; then the request arrives.
+/// Whether there was a request to hold.
+async fn first_try_comes_after_the_deletion(cx: &Cx, behind: &Behind, at: usize) -> Result<bool, Stop> {
+    behind.connected().await?;
+    let key = cx.key();
+    behind.proxy.arm(Fault::HoldRequest, at..at + 1);
+    let seen = answered(
+        "create",
+        behind.store.create(&key, &Record::new("data"), Cx::LONG),
+    )
+    .await?;
+    behind.proxy.lift();
+    let is_deleted = cx.store().delete(&key, None).await?;
+    let is_held = behind.proxy.deliver().await > 0;
+    match &seen {
+        Ok(_) => ensure(is_deleted, || {
+            "delete after create\nexpected: true\nseen: false".to_owned()
+        })?,
+        // Not yet: it takes place when it arrives, and may.
+        Err(error) if error.kind() == ErrorKind::Unavailable && !is_deleted => return Ok(is_held),
+        Err(error) if error.kind() == ErrorKind::Unavailable => {}
+        Err(error) => {
+            return Err(Stop::Broken(format!(
+                "create of a new key\nexpected: Ok or Unavailable\nseen: {error:?}"
+            )));
+        }
+    }
+    stays_absent(
+        cx,
+        &key,
+        &format!("create with a late request, answered {seen:?}"),
+    )
+    .await?;
+    Ok(is_held)
+}
+
+/// It was deleted, and is not there again, though what is late has arrived.
+async fn stays_absent(cx: &Cx, key: &SessionKey, call: &str) -> Verdict {
+    for _ in 0..10 {
+        let seen = cx.store().load(key).await?;
+        ensure(seen.is_none(), || {
+            format!(
+                "{call}; then it was deleted\nexpected: it stays absent\nseen: {}",
+                short(&seen)
+            )
+        })?;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+/// A wrong password is `Unavailable`, and is said once: no call makes a second connection to try it again, which would
+/// lock the user out sooner. Neither an error, nor what caused it, nor the store's `Debug` shows it.
+///
+/// Catches a URL with its password in an error or a log, and a retry of what cannot succeed.
+async fn wrong_password_is_not_retried_and_not_shown(cx: Cx) -> Verdict {
+    const CALLS: usize = 5;
+    let secret = format!("s3cret{}", cx.rng(0).u64(..));
+    let (proxy, store) = cx.denied(&secret).await?;
+    let opened = proxy.connections();
+    ensure(opened <= 1, || {
+        format!("opening a store with a wrong password\nexpected: one connection at most\nseen: {opened}")
+    })?;
+    let shown = |what: &str, text: String| {
+        ensure(!text.contains(&secret), || {
+            format!("{what}\nexpected: no password\nseen: {text}")
+        })
+    };
+    let store = match store {
+        Ok(store) => store,
+        Err(error) => {
+            same("connections of a store that could not be opened", opened, 1)?;
+            return shown("the error at opening", text_of(&*error));
+        }
+    };
+    shown("the store's Debug", format!("{store:?} {store:#?}"))?;
+    let (key, record) = (cx.key(), Record::new("data"));
+    for call in 0..CALLS {
+        let seen = match call % 3 {
+            0 => answered("load", store.load(&key)).await?.map(drop),
+            1 => answered("create", store.create(&key, &record, Cx::LONG))
+                .await?
+                .map(drop),
+            _ => answered("delete", store.delete(&key, None)).await?.map(drop),
+        };
+        if let Err(error) = &seen {
+            shown("the error", text_of(error))?;
+        }
+        refused("a call with a wrong password", seen, ErrorKind::Unavailable)?;
+    }
+    let made = proxy.connections();
+    ensure((1..=opened + CALLS).contains(&made), || {
+        format!(
+            "connections of {CALLS} calls with a wrong password\nexpected: 1 to {}\nseen: {made}",
+            opened + CALLS
+        )
+    })?;
+    shown("the store's Debug", format!("{store:?} {store:#?}"))
+}
+
+/// All that an error and its sources say.
+fn text_of(error: &(dyn error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        text.push_str(&format!("{error} {error:#} {error:?} {error:#?}\n"));
+        next = error.source();
+    }
+    text
+}
