@@ -67,9 +67,10 @@ impl Origin {
         self.node.forget(self);
     }
 
-    /// The same connection.
+    /// The same connection, and as sure.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.node, &other.node) && (self.number, self.writes) == (other.number, other.writes)
+        let parts = |of: &Self| (of.number, of.writes, of.repeated);
+        Arc::ptr_eq(&self.node, &other.node) && parts(self) == parts(other)
     }
 
     /// Waits until as many replicas have the write as the store was told to wait for.

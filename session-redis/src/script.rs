@@ -97,9 +97,14 @@ impl Script {
             .filter_map(|(call, reply)| is_missing(reply).then_some(call))
             .collect();
         if !missing.is_empty() {
+            // A server that lost its scripts may have run them before it did.
+            let repeated = replies.iter().any(|reply| reply.origin.repeated);
             replies.retain(|reply| !is_missing(reply));
             let by_text = commands("EVAL", self.code, &missing);
-            replies.extend(servers.ask_each(deadline, &by_text, true).await?);
+            for mut reply in servers.ask_each(deadline, &by_text, true).await? {
+                reply.origin.repeated |= repeated;
+                replies.push(reply);
+            }
         }
         let mut origins: Vec<Origin> = Vec::new();
         for Reply { origin, .. } in &replies {

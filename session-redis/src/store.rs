@@ -135,7 +135,7 @@ impl RedisStore {
     }
 
     /// The outcome of a call that may have been sent twice, and whose first try may have been the one that counted.
-    fn unknown() -> Error {
+    pub(crate) fn unknown() -> Error {
         Self::fail(ErrorKind::Unavailable).with_detail("the connection broke while the call was under way")
     }
 

@@ -117,6 +117,11 @@ impl RedisStore {
             .collect();
         let deadline = Deadline::after(self.write);
         let (ended, origins) = script::END.run_each(&self.servers, deadline, &calls).await?;
+        let repeated = origins.iter().any(|origin| origin.repeated);
+        if repeated && ended < keys.len() as u64 {
+            // The first try may have ended those that the second one did not find.
+            return Err(Self::unknown());
+        }
         for origin in origins {
             origin.confirm(deadline).await?;
         }
