@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod proxy;
+mod resp;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use proxy::Proxy;
+use session_conformance::{Fault, Proxy};
 use session_core::{
     Error, ErrorKind, Record, SessionId, SessionKey, SessionStore, Subject, Subjects, Timestamp, Version,
 };
@@ -386,35 +387,73 @@ async fn replies_after_the_deadline_go_to_nobody() {
 async fn lost_reply_is_recognised_or_told_as_unknown() {
     for of in BOTH {
         let server = RedisServer::start(of, &[]).await.unwrap();
-        let proxy = Proxy::start(server.port().unwrap()).await;
-        let (store, key) = (patient(&proxy.url()), key());
+        let address = SocketAddr::from(([127, 0, 0, 1], server.port().unwrap()));
+        let proxy = Proxy::start(&[address], resp::reply_len, 0).await.unwrap();
+        let (store, key) = (patient(&format!("redis://{}/", proxy.addresses()[0])), key());
+        let mut lost = 0;
+        let mut lose_next_reply = || {
+            lost += proxy.happened();
+            proxy.arm(Fault::LoseReply, 0..1);
+        };
         let (one, two) = (Record::new("one"), Record::new("two"));
         store.load(&key).await.unwrap();
 
-        proxy.lose_next_reply();
+        lose_next_reply();
         let first = store.create(&key, &one, HOUR).await.unwrap();
         assert_eq!(store.load(&key).await.unwrap().unwrap().version, first);
 
         // The script is there before its reply is lost.
         let first = store.update(&key, first, &one, HOUR).await.unwrap();
-        proxy.lose_next_reply();
+        lose_next_reply();
         let second = store.update(&key, first, &two, HOUR).await.unwrap();
         let stored = store.load(&key).await.unwrap().unwrap();
         assert_eq!((stored.version, &stored.record), (second, &two));
 
-        proxy.lose_next_reply();
+        lose_next_reply();
         assert_eq!(
             kind(store.update(&key, first, &one, HOUR).await),
             ErrorKind::Unavailable
         );
-        proxy.lose_next_reply();
+        lose_next_reply();
         store.touch(&key, HOUR).await.unwrap();
-        proxy.lose_next_reply();
+        lose_next_reply();
         assert_eq!(store.load(&key).await.unwrap().unwrap().version, second);
-        proxy.lose_next_reply();
+        lose_next_reply();
         assert_eq!(kind(store.delete(&key, None).await), ErrorKind::Unavailable);
         assert!(!store.delete(&key, None).await.unwrap());
-        assert_eq!(proxy.lost(), 6);
+        assert_eq!(lost + proxy.happened(), 6);
+    }
+}
+
+/// What the suite's proxy must know of the protocol.
+#[test]
+fn reply_ends_where_the_protocol_says() {
+    for whole in [
+        "+OK\r\n",
+        "-ERR no\r\n",
+        ":1\r\n",
+        "$-1\r\n",
+        "$0\r\n\r\n",
+        "$4\r\n\r\n$1\r\n",
+        "*-1\r\n",
+        "*0\r\n",
+        "*2\r\n$1\r\nx\r\n*1\r\n:1\r\n",
+        "_\r\n",
+        "#t\r\n",
+        ",1.5\r\n",
+        "(12345678901234567890\r\n",
+        "!3\r\nERR\r\n",
+        "=5\r\ntxt:x\r\n",
+        "~1\r\n+x\r\n",
+        "%1\r\n+x\r\n:1\r\n",
+        "|1\r\n+x\r\n:1\r\n+OK\r\n",
+        ">2\r\n+x\r\n+y\r\n",
+    ] {
+        let bytes = format!("{whole}+next\r\n").into_bytes();
+        assert_eq!(resp::reply_len(&bytes), Some(whole.len()), "{whole:?}");
+        for end in 0..whole.len() {
+            assert_eq!(resp::reply_len(&bytes[..end]), None, "{:?}", &whole[..end]);
+        }
     }
 }
 

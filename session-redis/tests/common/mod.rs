@@ -1,17 +1,26 @@
 //! Both servers, registered with the suite.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
 
-use session_conformance::{Backend, BoxError, Hook, Raw, Server, async_trait};
+use session_conformance::{Backend, BoxError, Hook, Raw, Server, Wire, async_trait};
 use session_core::{SessionKey, SessionStore};
 use session_redis::{
     RedisStore,
-    redis::{Client, Value, aio::MultiplexedConnection, cmd},
+    redis::{Client, ConnectionAddr, ConnectionInfo, Value, aio::MultiplexedConnection, cmd},
 };
 use session_testbed::{Kind, RedisServer};
 
+use crate::resp;
+
 /// A machine that builds and tests at once may be slow; that a deadline is kept is shown in tests/redis.rs.
 const DEADLINE: Duration = Duration::from_secs(3);
+
+/// Where guarantees wait for its end.
+const SHORT: Duration = Duration::from_millis(500);
 
 /// The store on one of the two servers.
 pub(crate) struct On<const VALKEY: bool> {
@@ -39,17 +48,14 @@ impl<const VALKEY: bool> Backend for On<VALKEY> {
     }
 
     async fn open(&self, namespace: &str) -> Result<Arc<dyn SessionStore>, BoxError> {
-        let store = RedisStore::builder(self.client.clone())
-            .prefix(prefix(namespace))
-            .read_deadline(DEADLINE)
-            .write_deadline(DEADLINE)
-            .connect_deadline(DEADLINE)
-            .build()?;
-        Ok(Arc::new(store))
+        store(self.client.clone(), namespace, DEADLINE)
     }
 
-    fn reason(_: Hook) -> &'static str {
-        ""
+    fn reason(hook: Hook) -> &'static str {
+        match hook {
+            Hook::Wire => "the server is not reached in clear text over TCP",
+            _ => "",
+        }
     }
 
     async fn unreachable(&self) -> Option<Arc<dyn SessionStore>> {
@@ -66,6 +72,74 @@ impl<const VALKEY: bool> Backend for On<VALKEY> {
         let connection = self.client.get_multiplexed_async_connection().await.ok()?;
         let prefix = prefix(namespace);
         Some(Arc::new(Behind { connection, prefix }))
+    }
+
+    async fn wire(&self) -> Option<Arc<dyn Wire>> {
+        let ConnectionAddr::Tcp(host, port) = self.client.get_connection_info().addr() else {
+            return None;
+        };
+        let server = (host.as_str(), *port).to_socket_addrs().ok()?.next()?;
+        let client = self.client.clone();
+        Some(Arc::new(Clear { client, server }))
+    }
+}
+
+fn store(client: Client, namespace: &str, deadline: Duration) -> Result<Arc<dyn SessionStore>, BoxError> {
+    let store = RedisStore::builder(client)
+        .prefix(prefix(namespace))
+        .read_deadline(deadline)
+        .write_deadline(deadline)
+        .connect_deadline(deadline)
+        .build()?;
+    Ok(Arc::new(store))
+}
+
+/// The way to the server.
+struct Clear {
+    client: Client,
+    server: SocketAddr,
+}
+
+impl Clear {
+    /// The same user and database at another address.
+    fn at(&self, address: SocketAddr) -> ConnectionInfo {
+        let address = ConnectionAddr::Tcp(address.ip().to_string(), address.port());
+        self.client.get_connection_info().clone().set_addr(address)
+    }
+}
+
+#[async_trait]
+impl Wire for Clear {
+    fn servers(&self) -> Vec<SocketAddr> {
+        vec![self.server]
+    }
+
+    fn reply_len(&self, bytes: &[u8]) -> Option<usize> {
+        resp::reply_len(bytes)
+    }
+
+    async fn open(&self, namespace: &str, at: &[SocketAddr]) -> Result<Arc<dyn SessionStore>, BoxError> {
+        store(Client::open(self.at(at[0]))?, namespace, SHORT)
+    }
+
+    async fn open_denied(
+        &self,
+        namespace: &str,
+        at: &[SocketAddr],
+        secret: &str,
+    ) -> Option<Result<Arc<dyn SessionStore>, BoxError>> {
+        let there = self.at(at[0]);
+        let nobody = there
+            .redis_settings()
+            .clone()
+            .set_username("nobody")
+            .set_password(secret);
+        let client = Client::open(there.set_redis_settings(nobody));
+        Some(
+            client
+                .map_err(BoxError::from)
+                .and_then(|client| store(client, namespace, SHORT)),
+        )
     }
 }
 
