@@ -32,7 +32,7 @@ impl Place for Cluster {
     }
 
     fn servers_at(&self, at: &[SocketAddr], password: Option<&str>) -> Result<Servers, BoxError> {
-        let nodes: Result<Vec<_>, _> = at.iter().map(|at| client(*at, password)).collect();
+        let nodes: Result<Vec<_>, _> = at.iter().map(|at| client(&self.0[0], *at, password)).collect();
         Ok(Servers::cluster(nodes?))
     }
 

@@ -44,12 +44,12 @@ impl Place for Group {
 
     /// The Sentinels tell the servers' own addresses, which the store translates.
     fn servers_at(&self, at: &[SocketAddr], password: Option<&str>) -> Result<Servers, BoxError> {
-        let server = client(at[0], password)?;
+        let server = client(&self.server, at[0], password)?;
         Ok(Servers::sentinel(self.sentinels.clone(), &*self.service, server))
     }
 
     fn nowhere(&self, nobody: SocketAddr) -> Result<Servers, BoxError> {
-        let (sentinel, server) = (client(nobody, None)?, self.server.clone());
+        let (sentinel, server) = (client(&self.sentinels[0], nobody, None)?, self.server.clone());
         Ok(Servers::sentinel([sentinel], &*self.service, server))
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    Fault, Held, Shared,
+    Fault, Held, ReplyLen, Shared,
     fault::{Faults, Of},
 };
 
@@ -139,7 +139,7 @@ async fn befall(faults: &Faults, of: Of) -> Option<Fault> {
 }
 
 /// Takes the first whole reply.
-fn first(bytes: &mut Vec<u8>, reply_len: &(dyn Fn(&[u8]) -> Option<usize> + Send + Sync)) -> Option<Vec<u8>> {
+fn first(bytes: &mut Vec<u8>, reply_len: &ReplyLen) -> Option<Vec<u8>> {
     let length = reply_len(bytes)?;
     // An empty reply would never end, and one that is longer than what came is not whole.
     (1..=bytes.len())

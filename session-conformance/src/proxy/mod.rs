@@ -35,10 +35,12 @@ pub struct Proxy {
     _acceptors: JoinSet<()>,
 }
 
+type ReplyLen = dyn Fn(&[u8]) -> Option<usize> + Send + Sync;
+
 /// What the connections share.
 struct Shared {
     faults: Faults,
-    reply_len: Box<dyn Fn(&[u8]) -> Option<usize> + Send + Sync>,
+    reply_len: Box<ReplyLen>,
     held: Mutex<Vec<Held>>,
 }
 
@@ -140,7 +142,7 @@ impl fmt::Debug for Proxy {
 }
 
 impl Held {
-    async fn deliver(mut self, reply_len: &(dyn Fn(&[u8]) -> Option<usize> + Send + Sync)) -> io::Result<()> {
+    async fn deliver(mut self, reply_len: &ReplyLen) -> io::Result<()> {
         self.server.write_all(&self.request).await?;
         let mut reply = Vec::new();
         while reply_len(&reply).is_none() {

@@ -52,9 +52,17 @@ pub(crate) struct Found<P> {
     pub(crate) server: Server,
 }
 
-pub(crate) fn client(at: SocketAddr, password: Option<&str>) -> Result<Client, BoxError> {
-    let user = password.map_or(String::new(), |password| format!("nobody:{password}@"));
-    Ok(Client::open(format!("redis://{user}{at}/"))?)
+/// A client like another one, at another address, and of a user whom the server does not know if there is a password.
+pub(crate) fn client(like: &Client, at: SocketAddr, password: Option<&str>) -> Result<Client, BoxError> {
+    let address = ConnectionAddr::Tcp(at.ip().to_string(), at.port());
+    let there = like.get_connection_info().clone().set_addr(address);
+    Ok(Client::open(match password {
+        None => there,
+        Some(password) => {
+            let settings = there.redis_settings().clone();
+            there.set_redis_settings(settings.set_username("nobody").set_password(password))
+        }
+    })?)
 }
 
 pub(crate) fn clients(servers: &[RedisServer]) -> Result<Vec<Client>, BoxError> {

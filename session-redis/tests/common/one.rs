@@ -33,7 +33,7 @@ impl<const VALKEY: bool> Place for One<VALKEY> {
     }
 
     fn servers_at(&self, at: &[SocketAddr], password: Option<&str>) -> Result<Servers, BoxError> {
-        Ok(client(at[0], password)?.into())
+        Ok(client(&self.0, at[0], password)?.into())
     }
 
     fn nowhere(&self, nobody: SocketAddr) -> Result<Servers, BoxError> {

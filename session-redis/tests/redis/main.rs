@@ -4,7 +4,8 @@
 
 mod acl;
 mod cluster;
-mod proxy;
+#[path = "../resp/mod.rs"]
+mod resp;
 mod sentinel;
 mod server;
 mod support;

@@ -1,17 +1,18 @@
 //! One server: lost scripts and replies, passwords, memory, replicas, crashes.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use session_conformance::{Fault, Proxy};
 use session_core::{ErrorKind, Record, SessionStore, Subject, Subjects, Timestamp, Version};
 use session_redis::{
     ConnectError, RedisStore,
     redis::{Client, Value, aio::MultiplexedConnection, cmd},
 };
 use session_testbed::{Kind, RedisServer};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{io::copy_bidirectional, net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{
-    proxy::{self, Proxy},
+    resp,
     support::{BOTH, DURABLE, HOUR, PATIENCE, PATIENT, healed, key, kind, name, prefix},
 };
 
@@ -291,35 +292,73 @@ async fn replies_after_the_deadline_go_to_nobody() {
 async fn lost_reply_is_recognised_or_told_as_unknown() {
     for of in BOTH {
         let server = RedisServer::start(of, &[]).await.unwrap();
-        let proxy = Proxy::start(server.port().unwrap()).await;
-        let (store, key) = (patient(&proxy.url()), key());
+        let address = SocketAddr::from(([127, 0, 0, 1], server.port().unwrap()));
+        let proxy = Proxy::start(&[address], resp::reply_len, 0).await.unwrap();
+        let (store, key) = (patient(&format!("redis://{}/", proxy.addresses()[0])), key());
+        let mut lost = 0;
+        let mut lose_next_reply = || {
+            lost += proxy.happened();
+            proxy.arm(Fault::LoseReply, 0..1);
+        };
         let (one, two) = (Record::new("one"), Record::new("two"));
         store.load(&key).await.unwrap();
 
-        proxy.lose_next_reply();
+        lose_next_reply();
         let first = store.create(&key, &one, HOUR).await.unwrap();
         assert_eq!(store.load(&key).await.unwrap().unwrap().version, first);
 
         // The script is there before its reply is lost.
         let first = store.update(&key, first, &one, HOUR).await.unwrap();
-        proxy.lose_next_reply();
+        lose_next_reply();
         let second = store.update(&key, first, &two, HOUR).await.unwrap();
         let stored = store.load(&key).await.unwrap().unwrap();
         assert_eq!((stored.version, &stored.record), (second, &two));
 
-        proxy.lose_next_reply();
+        lose_next_reply();
         assert_eq!(
             kind(store.update(&key, first, &one, HOUR).await),
             ErrorKind::Unavailable
         );
-        proxy.lose_next_reply();
+        lose_next_reply();
         store.touch(&key, HOUR).await.unwrap();
-        proxy.lose_next_reply();
+        lose_next_reply();
         assert_eq!(store.load(&key).await.unwrap().unwrap().version, second);
-        proxy.lose_next_reply();
+        lose_next_reply();
         assert_eq!(kind(store.delete(&key, None).await), ErrorKind::Unavailable);
         assert!(!store.delete(&key, None).await.unwrap());
-        assert_eq!(proxy.lost(), 6);
+        assert_eq!(lost + proxy.happened(), 6);
+    }
+}
+
+/// What the suite's proxy must know of the protocol.
+#[test]
+fn reply_ends_where_the_protocol_says() {
+    for whole in [
+        "+OK\r\n",
+        "-ERR no\r\n",
+        ":1\r\n",
+        "$-1\r\n",
+        "$0\r\n\r\n",
+        "$4\r\n\r\n$1\r\n",
+        "*-1\r\n",
+        "*0\r\n",
+        "*2\r\n$1\r\nx\r\n*1\r\n:1\r\n",
+        "_\r\n",
+        "#t\r\n",
+        ",1.5\r\n",
+        "(12345678901234567890\r\n",
+        "!3\r\nERR\r\n",
+        "=5\r\ntxt:x\r\n",
+        "~1\r\n+x\r\n",
+        "%1\r\n+x\r\n:1\r\n",
+        "|1\r\n+x\r\n:1\r\n+OK\r\n",
+        ">2\r\n+x\r\n+y\r\n",
+    ] {
+        let bytes = format!("{whole}+next\r\n").into_bytes();
+        assert_eq!(resp::reply_len(&bytes), Some(whole.len()), "{whole:?}");
+        for end in 0..whole.len() {
+            assert_eq!(resp::reply_len(&bytes[..end]), None, "{:?}", &whole[..end]);
+        }
     }
 }
 
@@ -461,7 +500,7 @@ async fn socket_of_this_machine_is_as_good_as_a_port() {
     let server = RedisServer::start(Kind::Redis, &[]).await.unwrap();
     let path = std::env::temp_dir().join(format!("session-redis-{}.sock", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    proxy::listen_on_socket(&path, server.port().unwrap());
+    listen_on_socket(&path, server.port().unwrap());
     let url = format!("redis+unix://{}?db=3&prefix=unix:&{PATIENT}", path.display());
     let store = RedisStore::connect(&url).await.unwrap();
     store.create(&key(), &Record::new("data"), HOUR).await.unwrap();
@@ -470,4 +509,59 @@ async fn socket_of_this_machine_is_as_good_as_a_port() {
     };
     assert!(String::from_utf8(keyspace).unwrap().contains("db3:keys=1"));
     std::fs::remove_file(&path).unwrap();
+}
+
+/// A socket of this machine that leads to the server.
+#[cfg(unix)]
+fn listen_on_socket(path: &std::path::Path, server: u16) {
+    let listener = tokio::net::UnixListener::bind(path).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                // Ends when either side does.
+                let _ = copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+}
+
+/// The deadlines that the front page tells, and which of them ended a call.
+#[tokio::test(flavor = "multi_thread")]
+async fn default_deadlines_are_those_of_the_front_page() {
+    let server = RedisServer::shared(Kind::Redis).await.unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], server.port().unwrap()));
+    let proxy = Proxy::start(&[address], resp::reply_len, 0).await.unwrap();
+    let client = || Client::open(format!("redis://{}/", proxy.addresses()[0])).unwrap();
+    let (store, key, record) = (RedisStore::new(client()), key(), Record::new("data"));
+    let version = Version::random().unwrap();
+    proxy.always(Fault::Hang);
+    let told = |answer: Result<(), session_core::Error>| {
+        let error = answer.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        error.to_string()
+    };
+    for text in [
+        told(store.load(&key).await.map(drop)),
+        told(store.list(&subject()).await.map(drop)),
+    ] {
+        assert!(text.contains("no reply within 250ms"), "{text}");
+    }
+    for text in [
+        told(store.create(&key, &record, HOUR).await.map(drop)),
+        told(store.update(&key, version, &record, HOUR).await.map(drop)),
+        told(store.touch(&key, HOUR).await),
+        told(store.delete(&key, None).await.map(drop)),
+        told(store.delete(&key, Some(version)).await.map(drop)),
+    ] {
+        // Whichever comes first: this call's, or that of the connection which an earlier call began.
+        let write = text.contains("no reply within 500ms");
+        assert!(write || text.contains("connecting took longer than 1s"), "{text}");
+    }
+    let store = RedisStore::builder(client())
+        .read_deadline(PATIENCE)
+        .build()
+        .unwrap();
+    let text = told(store.load(&key).await.map(drop));
+    assert!(text.contains("connecting took longer than 1s"), "{text}");
 }
