@@ -4,7 +4,7 @@
 //! has been looked at. What has gone is pruned when a list finds it gone, but never by its age: a session that was
 //! touched outlives what was known when it was noted.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use redis::{Value, cmd};
 use session_core::{
@@ -23,6 +23,17 @@ const MOST_ROUNDS: usize = 1_000;
 
 /// How long a note without its record is left alone: far longer than a write's deadline.
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
+
+/// What is kept under a key that is noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// A record of the subject's.
+    Live,
+    /// Not yet, or not any more.
+    Nothing,
+    /// A record of nobody's (retired by a renewal) or of somebody else's, or something that is no record.
+    Another,
+}
 
 impl RedisStore {
     /// Notes that `key` is about to be `subject`'s.
@@ -75,8 +86,8 @@ impl RedisStore {
         Ok(members.into_iter().filter_map(key).collect())
     }
 
-    /// Which of `keys` have a live record of `subject`'s; in their order.
-    async fn verified(&self, subject: &Subject, keys: &[SessionKey]) -> Result<Vec<bool>> {
+    /// What is kept under each of `keys`, in their order.
+    async fn looked_at(&self, subject: &Subject, keys: &[SessionKey]) -> Result<Vec<Seen>> {
         let calls: Vec<_> = keys
             .iter()
             .map(|key| {
@@ -93,9 +104,11 @@ impl RedisStore {
         keys.iter()
             .zip(begins)
             .map(|(key, begin)| match begin.value {
-                Value::BulkString(begin) => Ok(head::begins_with_subject(key, &begin, subject)),
+                Value::BulkString(begin) if begin.is_empty() => Ok(Seen::Nothing),
+                Value::BulkString(begin) if head::begins_with_subject(key, &begin, subject) => Ok(Seen::Live),
+                Value::BulkString(_) => Ok(Seen::Another),
                 // A value of another type is no session.
-                Value::ServerError(error) if error.code() == "WRONGTYPE" => Ok(false),
+                Value::ServerError(error) if error.code() == "WRONGTYPE" => Ok(Seen::Another),
                 Value::ServerError(error) => Err(error::of(&error.into())),
                 _ => Err(begin.origin.out_of_step("GETRANGE was not answered with a value")),
             })
@@ -146,23 +159,34 @@ impl RedisStore {
 impl Subjects for RedisStore {
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
         let index = self.index_key(subject);
-        let (mut live, mut gone) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
+        let mut known: HashMap<SessionKey, Seen> = HashMap::new();
         for _ in 0..MOST_ROUNDS {
             let mut noted = self.noted(&index).await?;
-            noted.retain(|key| seen.insert(*key));
-            let before = gone.len();
+            // What had no record may have one by now: it is noted before it is written.
+            noted.retain(|key| known.get(key).is_none_or(|seen| *seen == Seen::Nothing));
+            let mut moved = false;
             for batch in noted.chunks(BATCH) {
-                let is_live = self.verified(subject, batch).await?;
-                for (key, is_live) in batch.iter().zip(is_live) {
-                    if is_live { &mut live } else { &mut gone }.push(*key);
+                for (key, seen) in batch.iter().zip(self.looked_at(subject, batch).await?) {
+                    moved |= seen == Seen::Another;
+                    known.insert(*key, seen);
                 }
             }
-            // One that has gone since it was noted may have been renewed, and its new key was noted first.
-            if gone.len() == before {
+            // A record that is another's now may have been renewed after the list was read and before it was looked
+            // at; its new key was noted by then, but not yet written when that was looked at. So once more. Without
+            // such a one, each session that was there when the list was read has been seen.
+            if !moved {
                 break;
             }
         }
+        let of = |is_live: bool| {
+            let wanted = move |(_, seen): &(&SessionKey, &Seen)| (**seen == Seen::Live) == is_live;
+            known
+                .iter()
+                .filter(wanted)
+                .map(|(key, _)| *key)
+                .collect::<Vec<_>>()
+        };
+        let (live, gone) = (of(true), of(false));
         if let Err(error) = self.prune(&index, &gone).await {
             // The list is right without it; the next one tries again.
             tracing::debug!(%error, "the index was not pruned");
