@@ -3,7 +3,7 @@
 //! # In the suite's own code
 //!
 //! A guarantee beside the others, with the helpers of `expect` (`same`, `refused`, `ensure`, `loads`), `callers` (calls
-//! that begin together, `cut` futures) and [`Cx`]:
+//! that begin together, `cut` futures) and [`Cx`], whose `behind_proxy` is a store with a [`Proxy`] before its server:
 //!
 //! ```text
 //! table! { "round trip":

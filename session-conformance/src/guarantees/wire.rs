@@ -4,20 +4,28 @@
 //! The store under test is behind a proxy; [`Cx::store`] reaches the server past it, and tells the truth.
 
 mod calls;
+mod held;
+mod in_step;
+mod once;
+mod password;
 
 use std::{
-    error,
-    future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use session_core::{Error, ErrorKind, Record, SessionKey, SessionStore, Version};
+use session_core::{ErrorKind, Record, SessionStore, Version};
 
-use self::calls::{Behind, Call};
+use self::{
+    calls::{Behind, Call},
+    held::{Held, answered, served, took_place, unavailable},
+    in_step::replies_out_of_step_never_give_another_record,
+    once::lost_reply_to_a_create_brings_nothing_back,
+    password::wrong_password_is_not_retried_and_not_shown,
+};
 use super::failure::{PATIENCE, every_call_is_down};
 use crate::{
-    Cx, Fault, Proxy, Stop, Verdict,
+    Cx, Fault, Stop, Verdict,
     callers::{callers, cut},
     expect::{Answer, ensure, refused, same, short},
     table::table,
@@ -37,104 +45,6 @@ table! { "faults between store and server":
     lost_reply_to_a_write_is_recognised_or_unavailable;
     lost_reply_to_a_create_brings_nothing_back;
     wrong_password_is_not_retried_and_not_shown;
-}
-
-/// The answer of a call, whatever it is: what has none in time has no deadline.
-async fn answered<T>(
-    call: &str,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<Result<T, Error>, Stop> {
-    tokio::time::timeout(PATIENCE, answer).await.map_err(|_| {
-        Stop::Broken(format!(
-            "{call}\nexpected: an answer\nseen: no answer in {PATIENCE:?}"
-        ))
-    })
-}
-
-/// Asks until there is an answer: a machine may be slow, and a store may take a moment to connect.
-async fn served<T, F>(call: &str, mut ask: impl FnMut() -> F) -> Result<T, Stop>
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    const LONGEST: Duration = Duration::from_secs(20);
-    let begun = Instant::now();
-    loop {
-        match answered(call, ask()).await? {
-            Ok(value) => return Ok(value),
-            Err(error) if unavailable(error.kind()) && begun.elapsed() < LONGEST => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Err(error) => {
-                return Err(Stop::Broken(format!(
-                    "{call}\nexpected: an answer, once the fault is over\nseen: {error:?}"
-                )));
-            }
-        }
-    }
-}
-
-/// Sessions that the server holds.
-#[derive(Debug, Clone)]
-struct Held(Arc<[(SessionKey, Record, Version)]>);
-
-impl Held {
-    async fn new(cx: &Cx, count: usize) -> Result<Self, Stop> {
-        let mut held = Vec::new();
-        for key in cx.keys(count) {
-            let record = Record::new(key.to_string());
-            let version = cx.store().create(&key, &record, Cx::LONG).await?;
-            held.push((key, record, version));
-        }
-        Ok(Self(held.into()))
-    }
-
-    fn key(&self, at: usize) -> &SessionKey {
-        &self.0[at % self.0.len()].0
-    }
-
-    /// A load of one of them was answered with it, or with an error that `passes`. Whether it was answered.
-    fn is_own(
-        &self,
-        at: usize,
-        seen: Result<Option<session_core::Stored>, Error>,
-        passes: impl FnOnce(ErrorKind) -> bool,
-    ) -> Result<bool, Stop> {
-        let (key, record, version) = &self.0[at % self.0.len()];
-        match seen {
-            Err(error) if passes(error.kind()) => return Ok(false),
-            Ok(Some(stored)) if stored.record == *record && stored.version == *version => return Ok(true),
-            _ => {}
-        }
-        Err(Stop::Broken(format!(
-            "load({key})\nexpected: its own record\nseen: {}",
-            short(&seen)
-        )))
-    }
-
-    /// `store` serves them all, to callers that come together.
-    async fn are_served(&self, store: &Arc<dyn SessionStore>) -> Verdict {
-        callers(self.0.len(), |at| {
-            let (held, store) = (self.clone(), Arc::clone(store));
-            async move {
-                let call = format!("load({})", held.key(at));
-                let seen = served(&call, || store.load(held.key(at))).await?;
-                held.is_own(at, Ok(seen), |_| false).map(drop)
-            }
-        })
-        .await
-        .map(drop)
-    }
-}
-
-fn unavailable(kind: ErrorKind) -> bool {
-    kind == ErrorKind::Unavailable
-}
-
-/// The fault took place.
-fn took_place(proxy: &Proxy, fault: Fault) -> Verdict {
-    ensure(proxy.happened() > 0, || {
-        format!("{fault:?}\nexpected: it takes place\nseen: it did not")
-    })
 }
 
 /// When the server accepts connections and says nothing any more, whether it hears what is asked or not, every call
@@ -392,60 +302,6 @@ async fn slow_replies_are_the_callers_own(cx: Cx) -> Verdict {
     Ok(())
 }
 
-/// When a reply is left out, comes twice, or changes places with the next, while many load different sessions, each has
-/// its own record, or `Corrupt` or `Unavailable`: never another's, never `None`. Under the same load, after a few tries,
-/// all are served again: a connection that is out of step is given up.
-///
-/// Catches replies that are matched by their order alone (the bug that showed strangers' chats), and a store that
-/// notices and goes on with the same connection.
-async fn replies_out_of_step_never_give_another_record(cx: Cx) -> Verdict {
-    const CALLERS: usize = 8;
-    let (held, mut rng) = (Held::new(&cx, 32).await?, cx.rng(0));
-    for fault in [Fault::DropReply, Fault::RepeatReply, Fault::SwapReplies] {
-        // One reply, so that all that follow are out by one; and some, so that they are out by as many.
-        for count in [1, 2, 3] {
-            let behind = Arc::new(Behind::new(&cx).await?);
-            behind.connected().await?;
-            // Not the first ones, with which connections begin.
-            let first = rng.usize(3 * CALLERS..8 * CALLERS);
-            behind.proxy.arm(fault, first..first + count);
-            callers(CALLERS, |caller| {
-                is_in_step_again(Arc::clone(&behind), held.clone(), cx.rng(caller as u64), fault)
-            })
-            .await?;
-        }
-    }
-    Ok(())
-}
-
-/// Loads one session after another, never one twice in a row, until the fault has been and many answers were right
-/// without a wrong one in between: a connection that is one reply behind would be right now and then.
-async fn is_in_step_again(behind: Arc<Behind>, held: Held, mut rng: fastrand::Rng, fault: Fault) -> Verdict {
-    const IN_A_ROW: usize = 30;
-    const LONGEST: Duration = Duration::from_secs(15);
-    let (begun, mut at, mut right) = (Instant::now(), 0, 0);
-    // Where a connection carries one request at a time there is no next reply to change places with.
-    let has_been = || behind.proxy.happened() > 0 || fault == Fault::SwapReplies;
-    while right < IN_A_ROW || !has_been() {
-        at += rng.usize(1..held.0.len());
-        let seen = answered("load", behind.store.load(held.key(at))).await?;
-        let or_corrupt = |kind| matches!(kind, ErrorKind::Unavailable | ErrorKind::Corrupt);
-        let last = short(&seen);
-        match held.is_own(at, seen, or_corrupt)? {
-            true => right += 1,
-            false => right = 0,
-        }
-        ensure(begun.elapsed() < LONGEST, || {
-            format!(
-                "loads after {fault:?}, which happened {} times\nexpected: {IN_A_ROW} right answers in a row\n\
-                 seen: not in {LONGEST:?}; the last one: {last}",
-                behind.proxy.happened()
-            )
-        })?;
-    }
-    Ok(())
-}
-
 /// After futures of every call were dropped at each of their polls, while replies were under way, more than 1,000 calls
 /// have their own answers: no connection is lost, and no reply goes to another call (CVE-2023-28858).
 ///
@@ -504,7 +360,7 @@ async fn cancelled_calls_through_a_slow_wire_leave_the_store_usable(cx: Cx) -> V
 ///
 /// Catches a write that is acknowledged once it is sent, and a broken connection that counts as an empty answer.
 async fn request_that_never_arrived_changes_nothing(cx: Cx) -> Verdict {
-    each_call_meets(&cx, &Call::ALL, &[Fault::LoseRequest]).await
+    each_call_meets(&cx, &Call::ALL, &[Fault::LoseRequest; 3]).await
 }
 
 /// When the reply to a write is lost after the server has done it, the call is answered with what is true, or is
@@ -513,10 +369,11 @@ async fn request_that_never_arrived_changes_nothing(cx: Cx) -> Verdict {
 ///
 /// Catches a client that sends a write again and believes the second answer.
 async fn lost_reply_to_a_write_is_recognised_or_unavailable(cx: Cx) -> Verdict {
-    each_call_meets(&cx, &Call::WRITES, &[Fault::LoseReply]).await
+    each_call_meets(&cx, &Call::WRITES, &[Fault::LoseReply; 3]).await
 }
 
-/// Each call meets each fault, on a store of its own: at its first round trip, then at its second, and so on.
+/// Each call meets each fault, on a store of its own: at its first round trip, then at its second, and so on. More than
+/// once, because a call that a slow machine has ended tells nothing.
 async fn each_call_meets(cx: &Cx, calls: &'static [Call], faults: &[Fault]) -> Verdict {
     let faults: Arc<[Fault]> = faults.into();
     callers(calls.len(), |at| {
@@ -534,163 +391,4 @@ async fn each_call_meets(cx: &Cx, calls: &'static [Call], faults: &[Fault]) -> V
     })
     .await
     .map(drop)
-}
-
-/// A creation takes place once: when a session was created and deleted, nothing brings it back, neither a second try of
-/// a creation whose reply was lost, nor a first try that arrives late after the second one was answered.
-///
-/// Catches a store that sends a creation twice, even one that recognises its own record.
-async fn lost_reply_to_a_create_brings_nothing_back(cx: Cx) -> Verdict {
-    let behind = Behind::new(&cx).await?;
-    second_try_comes_after_the_deletion(&cx, &behind).await?;
-    for at in 0..4 {
-        if !first_try_comes_after_the_deletion(&cx, &behind, at).await? {
-            return ensure(at > 0, || {
-                "a held request\nexpected: it is held\nseen: none was".to_owned()
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The server has created it, and the reply is lost; whatever the store sends now waits until it is deleted.
-async fn second_try_comes_after_the_deletion(cx: &Cx, behind: &Behind) -> Verdict {
-    for at in 0..3 {
-        behind.connected().await?;
-        let (key, store) = (cx.key(), Arc::clone(&behind.store));
-        behind.proxy.arm_then(Fault::LoseReply, at..at + 1, Fault::Hang);
-        let creation = tokio::spawn(async move { store.create(&key, &Record::new("data"), Cx::LONG).await });
-        // One for the reply that was lost, one for the second try that waits.
-        while behind.proxy.happened() < 2 && !creation.is_finished() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let is_lost = behind.proxy.happened() > 0;
-        let was_there = cx.store().delete(&key, None).await?;
-        behind.proxy.lift();
-        let seen = creation.await.map_err(|error| Stop::Broken(error.to_string()))?;
-        if !is_lost {
-            return ensure(at > 0, || {
-                "a lost reply to a creation\nexpected: it is lost\nseen: it was not".to_owned()
-            });
-        }
-        if was_there {
-            stays_absent(cx, &key, &format!("create with a lost reply, answered {seen:?}")).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The request is held, the store told that its connection broke, the session deleted; then the request arrives.
-/// Whether there was a request to hold.
-async fn first_try_comes_after_the_deletion(cx: &Cx, behind: &Behind, at: usize) -> Result<bool, Stop> {
-    behind.connected().await?;
-    let key = cx.key();
-    behind.proxy.arm(Fault::HoldRequest, at..at + 1);
-    let seen = answered(
-        "create",
-        behind.store.create(&key, &Record::new("data"), Cx::LONG),
-    )
-    .await?;
-    behind.proxy.lift();
-    let is_deleted = cx.store().delete(&key, None).await?;
-    let is_held = behind.proxy.deliver().await > 0;
-    match &seen {
-        Ok(_) => ensure(is_deleted, || {
-            "delete after create\nexpected: true\nseen: false".to_owned()
-        })?,
-        // Not yet: it takes place when it arrives, and may.
-        Err(error) if error.kind() == ErrorKind::Unavailable && !is_deleted => return Ok(is_held),
-        Err(error) if error.kind() == ErrorKind::Unavailable => {}
-        Err(error) => {
-            return Err(Stop::Broken(format!(
-                "create of a new key\nexpected: Ok or Unavailable\nseen: {error:?}"
-            )));
-        }
-    }
-    stays_absent(
-        cx,
-        &key,
-        &format!("create with a late request, answered {seen:?}"),
-    )
-    .await?;
-    Ok(is_held)
-}
-
-/// It was deleted, and is not there again, though what is late has arrived.
-async fn stays_absent(cx: &Cx, key: &SessionKey, call: &str) -> Verdict {
-    for _ in 0..10 {
-        let seen = cx.store().load(key).await?;
-        ensure(seen.is_none(), || {
-            format!(
-                "{call}; then it was deleted\nexpected: it stays absent\nseen: {}",
-                short(&seen)
-            )
-        })?;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Ok(())
-}
-
-/// A wrong password is `Unavailable`, and is said once: no call makes a second connection to try it again, which would
-/// lock the user out sooner. Neither an error, nor what caused it, nor the store's `Debug` shows it.
-///
-/// Catches a URL with its password in an error or a log, and a retry of what cannot succeed.
-async fn wrong_password_is_not_retried_and_not_shown(cx: Cx) -> Verdict {
-    const CALLS: usize = 5;
-    let secret = format!("s3cret{}", cx.rng(0).u64(..));
-    let (proxy, store) = cx.denied(&secret).await?;
-    // One to each server, where there are several.
-    let servers = proxy.addresses().len();
-    let opened = proxy.connections();
-    ensure(opened <= servers, || {
-        format!(
-            "opening a store with a wrong password\nexpected: {servers} connections at most\nseen: {opened}"
-        )
-    })?;
-    let shown = |what: &str, text: String| {
-        ensure(!text.contains(&secret), || {
-            format!("{what}\nexpected: no password\nseen: {text}")
-        })
-    };
-    let store = match store {
-        Ok(store) => store,
-        Err(error) => {
-            ensure(opened > 0, || {
-                "connections of a store that could not be opened\nexpected: one\nseen: none".to_owned()
-            })?;
-            return shown("the error at opening", text_of(&*error));
-        }
-    };
-    shown("the store's Debug", format!("{store:?} {store:#?}"))?;
-    let (key, record) = (cx.key(), Record::new("data"));
-    for call in 0..CALLS {
-        let seen = match call % 3 {
-            0 => answered("load", store.load(&key)).await?.map(drop),
-            1 => answered("create", store.create(&key, &record, Cx::LONG))
-                .await?
-                .map(drop),
-            _ => answered("delete", store.delete(&key, None)).await?.map(drop),
-        };
-        if let Err(error) = &seen {
-            shown("the error", text_of(error))?;
-        }
-        refused("a call with a wrong password", seen, ErrorKind::Unavailable)?;
-    }
-    let made = proxy.connections();
-    let most = opened + CALLS * servers;
-    ensure((1..=most).contains(&made), || {
-        format!("connections of {CALLS} calls with a wrong password\nexpected: 1 to {most}\nseen: {made}")
-    })?;
-    shown("the store's Debug", format!("{store:?} {store:#?}"))
-}
-
-/// All that an error and its sources say.
-fn text_of(error: &(dyn error::Error + 'static)) -> String {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        text.push_str(&format!("{error} {error:#} {error:?} {error:#?}\n"));
-        next = error.source();
-    }
-    text
 }

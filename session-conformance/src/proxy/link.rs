@@ -147,15 +147,14 @@ fn first(bytes: &mut Vec<u8>, reply_len: &ReplyLen) -> Option<Vec<u8>> {
         .then(|| bytes.drain(..length).collect())
 }
 
-/// The first bytes with a pause in which the reader has its turn.
+/// The first bytes with a pause in which the reader has its turn: there the lengths are. The others as they go.
 async fn one_by_one(hears: &mut WriteHalf<'_>, reply: &[u8]) -> io::Result<()> {
-    const PAUSED: usize = 16;
+    const PAUSED: usize = 8;
     for (at, byte) in reply.iter().enumerate() {
         hears.write_all(&[*byte]).await?;
         hears.flush().await?;
-        match at {
-            0..PAUSED => tokio::time::sleep(Duration::from_millis(1)).await,
-            _ => tokio::task::yield_now().await,
+        if at < PAUSED {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
     Ok(())

@@ -21,7 +21,7 @@ use tokio::{net::TcpStream, sync::Semaphore};
 use super::frame::{self, Ask, Row, Say};
 use crate::{list::Fault, naive::NAME};
 
-const DEADLINE: Duration = Duration::from_millis(400);
+const DEADLINE: Duration = Duration::from_millis(500);
 
 /// Connections at most.
 const POOL: usize = 8;
