@@ -256,6 +256,8 @@ mutants! {
     DeleteAllListsOnce => delete_all_catches_a_session_that_is_being_renewed;
     /// None of those listed is there any more, so there are none: but they have been renewed.
     DeleteAllStopsAtNone => delete_all_catches_a_session_that_is_being_renewed;
+    /// The index is read, and then the records: a session that is renewed between the two is nowhere.
+    ListLooksLater => delete_all_catches_a_session_that_is_being_renewed;
     /// A deletion that is refused takes the key out of the index.
     RefusedDeleteUnlists => subject_list_equals_the_truth_after_random_calls;
 

@@ -769,12 +769,18 @@ impl Subjects for NaiveStore {
     /// The index is a hint: it may hold keys that moved or ended, so every one is looked at.
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
         self.wire().await;
-        let mut rows = self.server.rows();
-        let indexed = rows.index.entry(self.of(subject)).or_default();
-        if self.has(Fault::IndexPrunedByFirstEnd) {
-            indexed.retain(|_, first_end| *first_end > Instant::now());
+        let mut keys: Vec<SessionKey> = {
+            let mut rows = self.server.rows();
+            let indexed = rows.index.entry(self.of(subject)).or_default();
+            if self.has(Fault::IndexPrunedByFirstEnd) {
+                indexed.retain(|_, first_end| *first_end > Instant::now());
+            }
+            indexed.keys().copied().collect()
+        };
+        if self.has(Fault::ListLooksLater) {
+            round_trip().await;
         }
-        let mut keys: Vec<SessionKey> = indexed.keys().copied().collect();
+        let rows = self.server.rows();
         keys.retain(|key| {
             let row = self.row(&rows, key, Fault::ExpiredIsListed);
             let record = row.and_then(|row| self.read(key, &row).ok());
