@@ -19,7 +19,10 @@ use session_core::{ErrorKind, Record, SessionStore, Version};
 use self::{
     calls::{Behind, Call},
     held::{Held, answered, served, took_place, unavailable},
-    in_step::replies_out_of_step_never_give_another_record,
+    in_step::{
+        replies_out_of_step_never_confirm_an_update_that_was_not_made,
+        replies_out_of_step_never_give_another_record,
+    },
     once::lost_reply_to_a_create_brings_nothing_back,
     password::wrong_password_is_not_retried_and_not_shown,
 };
@@ -40,6 +43,7 @@ table! { "faults between store and server":
     reply_that_comes_byte_by_byte_is_whole;
     slow_replies_are_the_callers_own: stochastic;
     replies_out_of_step_never_give_another_record: stochastic;
+    replies_out_of_step_never_confirm_an_update_that_was_not_made: stochastic;
     cancelled_calls_through_a_slow_wire_leave_the_store_usable: stochastic;
     request_that_never_arrived_changes_nothing;
     lost_reply_to_a_write_is_recognised_or_unavailable;

@@ -206,6 +206,8 @@ mutants! {
     ReplyIsTakenByItsPlace => replies_out_of_step_never_give_another_record;
     /// The reply is found to be another's, and the connection stays in use.
     OutOfStepIsKept => replies_out_of_step_never_give_another_record;
+    /// A success says that something was written, and not what.
+    AnySuccessIsOwn => replies_out_of_step_never_confirm_an_update_that_was_not_made;
     /// A write counts as done once it is sent.
     SentIsAcknowledged => request_that_never_arrived_changes_nothing;
     /// A creation is sent again, and finds itself.

@@ -5,9 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use session_core::{ErrorKind, SessionStore};
+use session_core::{ErrorKind, Record, SessionStore, Version};
 
-use super::{answered, calls::Behind, held::Held};
+use super::{
+    answered,
+    calls::Behind,
+    held::{Held, took_place},
+};
 use crate::{
     Cx, Fault, Verdict,
     callers::callers,
@@ -64,6 +68,64 @@ async fn is_in_step_again(behind: Arc<Behind>, held: Held, mut rng: fastrand::Rn
                 behind.proxy.happened()
             )
         })?;
+    }
+    Ok(())
+}
+
+/// When a reply is left out, comes twice, or changes places with the next, while many update different sessions, half of
+/// them with an old version: an update that was answered `Ok` was made, and is what the server holds. One that was made
+/// may be told as anything else but done; it is found when the session is loaded again.
+///
+/// Catches a success that says that something was written, and not what: the next caller takes it for his own.
+pub(super) async fn replies_out_of_step_never_confirm_an_update_that_was_not_made(cx: Cx) -> Verdict {
+    const CALLERS: usize = 8;
+    const UPDATES: usize = 12;
+    let mut rng = cx.rng(0);
+    for fault in [Fault::DropReply, Fault::RepeatReply, Fault::SwapReplies] {
+        for _ in 0..3 {
+            let behind = Arc::new(Behind::new(&cx).await?);
+            behind.connected().await?;
+            let first = rng.usize(2 * CALLERS..6 * CALLERS);
+            behind.proxy.arm(fault, first..first + 3);
+            callers(CALLERS, |caller| {
+                let (cx, behind) = (cx.clone(), Arc::clone(&behind));
+                async move {
+                    for round in 0..UPDATES {
+                        let (key, old) = (cx.key(), Record::new("old"));
+                        let version = cx.store().create(&key, &old, Cx::LONG).await?;
+                        let expected = match (caller + round) % 2 {
+                            0 => version,
+                            _ => Version::random()?,
+                        };
+                        let new = Record::new(format!("new {key}"));
+                        let seen = answered("update", behind.store.update(&key, expected, &new, Cx::LONG)).await?;
+                        let held = cx.store().load(&key).await?;
+                        let is_made = |version| {
+                            held.as_ref()
+                                .is_some_and(|held| held.version == version && held.record == new)
+                        };
+                        let right = match &seen {
+                            Ok(written) => expected == version && is_made(*written),
+                            Err(_) => true,
+                        };
+                        ensure(right, || {
+                            let (seen, held) = (short(&seen), short(&held));
+                            format!(
+                                "update({key}) under {fault:?}, of {}\nexpected: Ok only if it was made\nseen: {seen}\n\
+                                 and the server holds: {held}",
+                                if expected == version { "its version" } else { "an old version" }
+                            )
+                        })?;
+                    }
+                    Ok(())
+                }
+            })
+            .await?;
+            // Where a connection carries one request at a time there is no next reply to change places with.
+            if fault != Fault::SwapReplies {
+                took_place(&behind.proxy, fault)?;
+            }
+        }
     }
     Ok(())
 }

@@ -205,8 +205,10 @@ impl RemoteStore {
             (Ask::Load { key }, Say::Found(_, value)) => {
                 !head::is_of_another_key(&SessionKey::from_bytes(*key), value)
             }
+            (Ask::Create { key, .. } | Ask::Update { key, .. }, Say::Written(written, _)) => {
+                self.is_written(key, written)
+            }
             (Ask::Load { .. }, Say::Absent)
-            | (Ask::Create { .. } | Ask::Update { .. }, Say::Written(_))
             | (Ask::Touch { .. }, Say::Done)
             | (Ask::Delete { .. }, Say::Deleted(_))
             | (Ask::List { .. }, Say::Keys(_))
@@ -214,6 +216,11 @@ impl RemoteStore {
             | (_, Say::Refused(_)) => true,
             _ => false,
         }
+    }
+
+    /// A success is that of a write of this very key.
+    fn is_written(&self, key: &[u8; 32], written: &[u8; 32]) -> bool {
+        key == written || self.has(Fault::AnySuccessIsOwn)
     }
 
     /// A read: sent a second time if its connection broke.
@@ -273,7 +280,7 @@ impl SessionStore for RemoteStore {
         self.profile.check(record, ttl)?;
         let (row, at) = (Row::new(record, ttl), *key.as_bytes());
         match self.write(Ask::Create { key: at, row }).await {
-            Ok(Say::Written(version)) => Ok(version),
+            Ok(Say::Written(written, version)) if self.is_written(&at, &written) => Ok(version),
             Ok(Say::Refused(ErrorKind::AlreadyExists)) if self.has(Fault::OwnCreateIsRecognised) => {
                 match self.load(key).await? {
                     Some(stored) if stored.record == *record => Ok(stored.version),
@@ -309,7 +316,7 @@ impl SessionStore for RemoteStore {
         self.profile.check(record, ttl)?;
         let (key, expected, row) = (*key.as_bytes(), *expected.as_bytes(), Row::new(record, ttl));
         match self.write(Ask::Update { key, expected, row }).await {
-            Ok(Say::Written(version)) => Ok(version),
+            Ok(Say::Written(written, version)) if self.is_written(&key, &written) => Ok(version),
             reply => self.refuse(reply),
         }
     }

@@ -79,7 +79,8 @@ impl Row {
 pub(super) enum Say {
     Absent,
     Done,
-    Written(Version),
+    /// What was written, and as which version: so nobody takes it for his own.
+    Written([u8; 32], Version),
     /// The remaining life and the sealed value.
     Found(Duration, Vec<u8>),
     Deleted(bool),
@@ -103,7 +104,7 @@ impl Say {
         let (tag, rest) = match self {
             Self::Absent => (0, Vec::new()),
             Self::Done => (1, Vec::new()),
-            Self::Written(version) => (2, version.as_bytes().to_vec()),
+            Self::Written(key, version) => (2, [key.as_slice(), version.as_bytes()].concat()),
             Self::Found(remaining, value) => {
                 let millis = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
                 (3, [&millis.to_le_bytes(), value.as_slice()].concat())
@@ -126,7 +127,10 @@ impl Say {
         Some(match tag {
             0 => Self::Absent,
             1 => Self::Done,
-            2 => Self::Written(Version::from_bytes(padded(rest))),
+            2 => {
+                let version = rest.get(32..).unwrap_or_default();
+                Self::Written(padded(rest), Version::from_bytes(padded(version)))
+            }
             3 => {
                 let value = rest.get(8..).unwrap_or_default().to_vec();
                 Self::Found(Duration::from_millis(u64::from_le_bytes(padded(rest))), value)

@@ -72,7 +72,9 @@ async fn answer(store: &dyn SessionStore, ask: Ask) -> Result<Say> {
     let key = SessionKey::from_bytes;
     Ok(match ask {
         Ask::Enter { .. } => Say::Denied,
-        Ask::Create { key: at, row } => Say::Written(store.create(&key(at), &row.record(), row.ttl).await?),
+        Ask::Create { key: at, row } => {
+            Say::Written(at, store.create(&key(at), &row.record(), row.ttl).await?)
+        }
         Ask::Load { key: at } => match store.load(&key(at)).await? {
             Some(stored) => found(&key(at), stored.version, &stored.record, stored.remaining)?,
             None => Say::Absent,
@@ -83,7 +85,10 @@ async fn answer(store: &dyn SessionStore, ask: Ask) -> Result<Say> {
             row,
         } => {
             let expected = Version::from_bytes(expected);
-            Say::Written(store.update(&key(at), expected, &row.record(), row.ttl).await?)
+            Say::Written(
+                at,
+                store.update(&key(at), expected, &row.record(), row.ttl).await?,
+            )
         }
         Ask::Touch { key: at, ttl } => {
             store.touch(&key(at), ttl).await?;
