@@ -206,3 +206,38 @@ async fn slot_that_no_node_has_is_unavailable_until_one_has_it() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_node_waits_for_replicas_of_its_own() {
+    let cluster = RedisCluster::start(Kind::Valkey, 1, &OPTIONS).await.unwrap();
+    let url = format!(
+        "{}?prefix={}:&{PATIENT}&wait_replicas=1&wait_ms=1000",
+        cluster.url(),
+        key()
+    );
+    let store = RedisStore::connect(&url).await.unwrap();
+    let (record, keys) = (Record::new("data"), keys::<12>());
+    for key in &keys {
+        // Some replicas have only begun.
+        healed(async || match store.create(key, &record, HOUR).await {
+            // The primary has it all the same.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            answer => answer.map(drop),
+        })
+        .await;
+    }
+    // 3 to 5 are the replicas of 0 to 2.
+    cluster.nodes()[3].kill().await.unwrap();
+    for key in &keys {
+        let slot = cluster.slot_of(&name(&store, key)).await.unwrap();
+        let alone = cluster.owner(slot).await.unwrap() == 0;
+        let found = store.load(key).await.unwrap().unwrap();
+        match store.update(key, found.version, &record, HOUR).await {
+            Ok(_) => assert!(!alone),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(alone && text.contains("0 of 1 replicas"), "{text}");
+            }
+        }
+    }
+}

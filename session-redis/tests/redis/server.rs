@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use session_conformance::{Fault, Proxy};
 use session_core::{ErrorKind, Record, SessionStore, Subject, Subjects, Timestamp, Version};
 use session_redis::{
-    ConnectError, RedisStore,
-    redis::{Client, Value, aio::MultiplexedConnection, cmd},
+    ConnectError, RedisStore, Warning,
+    redis::{Client, ProtocolVersion, Value, aio::MultiplexedConnection, cmd},
 };
 use session_testbed::{Kind, RedisServer};
 use tokio::{io::copy_bidirectional, net::TcpStream, task::JoinSet, time::timeout};
@@ -564,4 +564,42 @@ async fn default_deadlines_are_those_of_the_front_page() {
         .unwrap();
     let text = told(store.load(&key).await.map(drop));
     assert!(text.contains("connecting took longer than 1s"), "{text}");
+}
+
+/// A client may speak the third version of the protocol, in which some replies have another form.
+#[tokio::test(flavor = "multi_thread")]
+async fn third_version_of_the_protocol_is_understood() {
+    for of in BOTH {
+        let server = RedisServer::shared(of).await.unwrap();
+        let (client, whose) = (Client::open(server.url()).unwrap(), subject());
+        let info = client.get_connection_info().clone();
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings)).unwrap();
+        let store = RedisStore::builder(client)
+            .prefix(format!("{}:", key()))
+            .read_deadline(PATIENCE)
+            .write_deadline(PATIENCE)
+            .build()
+            .unwrap();
+        let (key, record) = (key(), Record::new("data").with_subject(whose.clone()));
+        assert!(store.load(&key).await.unwrap().is_none());
+        let first = store.create(&key, &record, HOUR).await.unwrap();
+        assert_eq!(
+            kind(store.create(&key, &record, HOUR).await),
+            ErrorKind::AlreadyExists
+        );
+        let second = store.update(&key, first, &record, HOUR).await.unwrap();
+        assert_eq!(
+            kind(store.update(&key, first, &record, HOUR).await),
+            ErrorKind::Conflict
+        );
+        assert_eq!(store.load(&key).await.unwrap().unwrap().version, second);
+        store.touch(&key, HOUR).await.unwrap();
+        assert_eq!(store.list(&whose).await.unwrap(), [key]);
+        assert!(store.delete(&key, Some(second)).await.unwrap());
+        assert_eq!(store.delete_all(&whose, None).await.unwrap(), 0);
+        let warnings = store.check_servers().await.unwrap();
+        let not_persistent = |warning: &Warning| matches!(warning, Warning::NotPersistent { .. });
+        assert!(warnings.iter().any(not_persistent), "{warnings:?}");
+    }
 }
