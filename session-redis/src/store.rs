@@ -307,9 +307,9 @@ impl SessionStore for RedisStore {
             .servers
             .ask(deadline, &name, Request::write(&command))
             .await?;
-        match reply.integer()? {
-            0 => Err(Self::fail(ErrorKind::NotFound)),
-            _ => Ok(()),
+        match reply.flag()? {
+            true => Ok(()),
+            false => Err(Self::fail(ErrorKind::NotFound)),
         }
     }
 
@@ -324,9 +324,9 @@ impl SessionStore for RedisStore {
                     .servers
                     .ask(deadline, &name, Request::write(&command))
                     .await?;
-                match origin.integer(value)? {
-                    0 => (Verdict::Absent, origin),
-                    _ => (Verdict::Done, origin),
+                match origin.flag(value)? {
+                    true => (Verdict::Done, origin),
+                    false => (Verdict::Absent, origin),
                 }
             }
             Some(expected) => {

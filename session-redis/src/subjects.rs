@@ -57,7 +57,7 @@ impl RedisStore {
         script::INDEX
             .run(&self.servers, deadline, &self.index_key(subject), &arguments)
             .await?
-            .integer()
+            .flag()
             .map(drop)
     }
 

@@ -1,0 +1,154 @@
+//! Servers that answer as a test tells them to, for what real ones do too rarely.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use session_core::{ErrorKind, Record, SessionKey, SessionStore, Subject, Subjects, Version, head};
+use session_redis::{RedisStore, Servers, redis::Client};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    resp,
+    support::{HOUR, PATIENCE, key, kind},
+};
+
+/// A command's words.
+type Words = Vec<Vec<u8>>;
+
+/// A server, until the test's runtime ends.
+struct Scripted {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    /// Answers what comes over its connections, which count from 1; with nothing it closes the connection.
+    async fn start(answer: impl FnMut(usize, &str, &Words) -> Option<String> + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (answer, count) = (Arc::new(Mutex::new(answer)), Arc::clone(&connections));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                let answer = Arc::clone(&answer);
+                tokio::spawn(serve(client, move |words: &Words| {
+                    let name = String::from_utf8_lossy(&words[0]).to_uppercase();
+                    if name == "CLIENT" {
+                        return Some("+OK\r\n".to_owned());
+                    }
+                    let mut answer = answer.lock().unwrap();
+                    (*answer)(number, &name, words)
+                }));
+            }
+        });
+        Self { address, connections }
+    }
+
+    fn client(&self) -> Client {
+        Client::open(format!("redis://{}/", self.address)).unwrap()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve(mut client: TcpStream, mut answer: impl FnMut(&Words) -> Option<String>) {
+    let mut bytes = Vec::new();
+    loop {
+        while let Some(length) = resp::reply_len(&bytes) {
+            let command: Vec<u8> = bytes.drain(..length).collect();
+            let Some(reply) = answer(&words(&command)) else {
+                return;
+            };
+            if client.write_all(reply.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+        match client.read_buf(&mut bytes).await {
+            Ok(1..) => {}
+            _ => return,
+        }
+    }
+}
+
+/// `*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n`
+fn words(mut command: &[u8]) -> Words {
+    let number = |rest: &mut &[u8]| -> usize {
+        let end = rest.windows(2).position(|end| end == b"\r\n").unwrap();
+        let number = std::str::from_utf8(&rest[1..end]).unwrap().parse().unwrap();
+        *rest = &rest[end + 2..];
+        number
+    };
+    let count = number(&mut command);
+    (0..count)
+        .map(|_| {
+            let length = number(&mut command);
+            let word = command[..length].to_vec();
+            command = &command[length + 2..];
+            word
+        })
+        .collect()
+}
+
+fn store(servers: impl Into<Servers>) -> RedisStore {
+    RedisStore::builder(servers)
+        .read_deadline(PATIENCE)
+        .write_deadline(PATIENCE)
+        .connect_deadline(PATIENCE)
+        .build()
+        .unwrap()
+}
+
+fn bulk(bytes: &[u8]) -> String {
+    format!("${}\r\n{}\r\n", bytes.len(), std::str::from_utf8(bytes).unwrap())
+}
+
+/// A key whose bytes are text, like everything in these replies.
+fn text_key() -> SessionKey {
+    SessionKey::from_bytes([b'k'; 32])
+}
+
+/// What a list of `whose` finds under [`text_key`].
+fn begin(whose: &Subject) -> Vec<u8> {
+    let version = Version::from_bytes([b'v'; 16]);
+    let record = Record::new("").with_subject(whose.clone());
+    head::seal("test", &text_key(), version, &record).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn number_that_no_server_answers_is_somebody_elses_reply() {
+    let whose = Subject::new("ada").unwrap();
+    let theirs = begin(&whose);
+    let server = Scripted::start(move |_, name, _| {
+        Some(match name {
+            "ZRANGE" => format!("*1\r\n{}", bulk(text_key().as_bytes())),
+            "GETRANGE" => bulk(&theirs),
+            // As `PTTL` answers.
+            _ => ":3599990\r\n".to_owned(),
+        })
+    })
+    .await;
+    let store = store(server.client());
+    let owned = Record::new("data").with_subject(whose.clone());
+    for connections in 1.. {
+        let seen = match connections {
+            1 => store.touch(&key(), HOUR).await,
+            2 => store.delete(&key(), None).await.map(drop),
+            3 => store.create(&key(), &owned, HOUR).await.map(drop),
+            4 => store.delete_all(&whose, None).await.map(drop),
+            _ => break,
+        };
+        assert_eq!(kind(seen), ErrorKind::Unavailable, "{connections}");
+        assert_eq!(server.connections(), connections);
+    }
+}
