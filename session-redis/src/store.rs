@@ -290,8 +290,8 @@ impl SessionStore for RedisStore {
                     indexed = true;
                     continue;
                 }
-                // Ours may have been written, and changed or deleted by somebody else since.
-                (Verdict::Conflict | Verdict::Absent, _) if origin.repeated => Err(Self::unknown()),
+                // Ours may have been written, and changed, replaced or deleted by somebody else since.
+                _ if origin.repeated => Err(Self::unknown()),
                 (verdict, _) => Err(refusal(verdict)),
             };
         }
@@ -340,8 +340,8 @@ impl SessionStore for RedisStore {
         };
         match verdict {
             Verdict::Done => self.confirmed(deadline, &origin).await.map(|()| true),
-            // It is gone, but the first try may have found it: whether there was one is not known.
-            Verdict::Absent if origin.repeated => Err(Self::unknown()),
+            // The first try may have found it, and what is there now came later: whether there was one is not known.
+            _ if origin.repeated => Err(Self::unknown()),
             Verdict::Absent => Ok(false),
             verdict => Err(refusal(verdict)),
         }

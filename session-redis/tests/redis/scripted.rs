@@ -152,3 +152,27 @@ async fn number_that_no_server_answers_is_somebody_elses_reply() {
         assert_eq!(server.connections(), connections);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusal_after_a_lost_reply_is_no_answer() {
+    for verdict in [":0\r\n", ":2\r\n", ":4\r\n", ":5\r\n"] {
+        let mut calls = 0;
+        let server = Scripted::start(move |_, name, _| {
+            assert_eq!(name, "EVALSHA");
+            calls += 1;
+            // The first try does it, and the connection breaks. Then somebody else puts another value there.
+            (calls % 2 == 0).then(|| verdict.to_owned())
+        })
+        .await;
+        let store = store(server.client());
+        let version = Version::random().unwrap();
+        let deleted = kind(store.delete(&key(), Some(version)).await);
+        let updated = kind(store.update(&key(), version, &Record::new("data"), HOUR).await);
+        let seen = (deleted, updated);
+        assert_eq!(
+            seen,
+            (ErrorKind::Unavailable, ErrorKind::Unavailable),
+            "{verdict}"
+        );
+    }
+}
