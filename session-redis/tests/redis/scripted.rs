@@ -176,3 +176,39 @@ async fn refusal_after_a_lost_reply_is_no_answer() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_that_may_have_ended_before_its_slot_moved_is_counted_as_unknown() {
+    let whose = Subject::new("ada").unwrap();
+    let theirs = begin(&whose);
+    let new = Scripted::start(|_, name, _| match name {
+        "EVALSHA" => Some(":0\r\n".to_owned()),
+        _ => None,
+    })
+    .await;
+    let (mut ends, to) = (0, new.address);
+    let own = Arc::new(Mutex::new(0));
+    let port = Arc::clone(&own);
+    let old = Scripted::start(move |_, name, _| {
+        Some(match name {
+            "CLUSTER" => format!(
+                "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{}\r\n",
+                port.lock().unwrap()
+            ),
+            "ZRANGE" if ends > 0 => "*0\r\n".to_owned(),
+            "ZRANGE" => format!("*1\r\n{}", bulk(text_key().as_bytes())),
+            "GETRANGE" => bulk(&theirs),
+            _ => {
+                ends += 1;
+                if ends == 1 {
+                    return None;
+                }
+                format!("-MOVED 1 {to}\r\n")
+            }
+        })
+    })
+    .await;
+    *own.lock().unwrap() = old.address.port();
+    let store = store(Servers::cluster([old.client()]));
+    assert_eq!(kind(store.delete_all(&whose, None).await), ErrorKind::Unavailable);
+}
