@@ -132,6 +132,9 @@ impl Connection {
             *used = Some(number);
             let error = match request.send(&mut connection).await {
                 Ok(value) => {
+                    if request.is_refused_by_replica(&value) {
+                        self.forget(number);
+                    }
                     return Ok(Answer {
                         value,
                         repeated,

@@ -212,3 +212,27 @@ async fn session_that_may_have_ended_before_its_slot_moved_is_counted_as_unknown
     let store = store(Servers::cluster([old.client()]));
     assert_eq!(kind(store.delete_all(&whose, None).await), ErrorKind::Unavailable);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replica_is_left_by_calls_that_travel_together_too() {
+    let whose = Subject::new("ada").unwrap();
+    let theirs = begin(&whose);
+    let mut ended = false;
+    let server = Scripted::start(move |connection, name, _| {
+        Some(match name {
+            "ZRANGE" if ended => "*0\r\n".to_owned(),
+            "ZRANGE" => format!("*1\r\n{}", bulk(text_key().as_bytes())),
+            "GETRANGE" => bulk(&theirs),
+            // The name leads to the new primary, but for who is connected to the old one.
+            _ if connection == 1 => "-READONLY You can't write against a read only replica.\r\n".to_owned(),
+            _ => {
+                ended = true;
+                ":1\r\n".to_owned()
+            }
+        })
+    })
+    .await;
+    let store = store(server.client());
+    assert_eq!(kind(store.delete_all(&whose, None).await), ErrorKind::Unavailable);
+    assert_eq!(store.delete_all(&whose, None).await.unwrap(), 1);
+}
