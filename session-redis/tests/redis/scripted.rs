@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use session_core::{ErrorKind, Record, SessionKey, SessionStore, Subject, Subjects, Version, head};
@@ -235,4 +236,39 @@ async fn replica_is_left_by_calls_that_travel_together_too() {
     let store = store(server.client());
     assert_eq!(kind(store.delete_all(&whose, None).await), ErrorKind::Unavailable);
     assert_eq!(store.delete_all(&whose, None).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn note_of_a_session_is_waited_for_where_it_is_kept() {
+    let records = Scripted::start(|_, name, _| match name {
+        "SET" => Some("+OK\r\n".to_owned()),
+        "WAIT" => Some(":1\r\n".to_owned()),
+        _ => None,
+    })
+    .await;
+    let own = Arc::new(Mutex::new(0));
+    let (port, to) = (Arc::clone(&own), records.address);
+    // The replica of this one is away.
+    let indexes = Scripted::start(move |_, name, _| {
+        Some(match name {
+            "CLUSTER" => format!(
+                "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{}\r\n",
+                port.lock().unwrap()
+            ),
+            "SET" => format!("-MOVED 1 {to}\r\n"),
+            "WAIT" => ":0\r\n".to_owned(),
+            _ => ":1\r\n".to_owned(),
+        })
+    })
+    .await;
+    *own.lock().unwrap() = indexes.address.port();
+    let store = RedisStore::builder(Servers::cluster([indexes.client()]))
+        .write_deadline(PATIENCE)
+        .connect_deadline(PATIENCE)
+        .wait_for_replicas(1, Duration::from_millis(50))
+        .build()
+        .unwrap();
+    let owned = Record::new("data").with_subject(Subject::new("ada").unwrap());
+    let error = store.create(&key(), &owned, HOUR).await.unwrap_err();
+    assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
 }
