@@ -81,7 +81,7 @@ impl RedisStore {
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let store = url::read(url)?.build()?;
         // The first call connects: it has the time of both.
-        let patience = Deadline::after(store.connect + store.read);
+        let patience = Deadline::after(store.connect.saturating_add(store.read));
         for node in store.servers.nodes(patience).await.map_err(Error::from)? {
             let ping = cmd("PING");
             match node.ask(patience, Request::read(&ping)).await {
