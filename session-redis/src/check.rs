@@ -74,7 +74,7 @@ impl fmt::Display for Warning {
 
 /// Asks every server that has sessions.
 pub(crate) async fn servers(store: &RedisStore) -> Result<Vec<Warning>> {
-    let patience = || Deadline::after(store.connect + store.read);
+    let patience = || Deadline::after(store.connect.saturating_add(store.read));
     let mut warnings = Vec::new();
     for node in store.servers.nodes(patience()).await? {
         warnings.extend(server(store, &node, patience()).await?);

@@ -168,11 +168,14 @@ impl Cluster {
             let mut replies: Vec<Option<Reply>> = calls.iter().map(|_| None).collect();
             while let Some(answer) = asked.join_next().await {
                 let answer = answer.map_err(|_| Failure::Ended)?;
-                for (at, reply) in answer? {
-                    replies[at] = Some(match is_redirect(&reply.value) {
-                        false => reply,
-                        true => self.ask_one(deadline, &calls[at], writes).await?,
-                    });
+                for (at, mut reply) in answer? {
+                    if is_redirect(&reply.value) {
+                        // The node may have done it at the first try, and lost the slot before the second.
+                        let repeated = reply.origin.repeated;
+                        reply = self.ask_one(deadline, &calls[at], writes).await?;
+                        reply.origin.repeated |= repeated;
+                    }
+                    replies[at] = Some(reply);
                 }
             }
             replies.into_iter().collect::<Option<_>>().ok_or(Failure::Ended)

@@ -216,7 +216,7 @@ impl fmt::Debug for RedisStoreBuilder {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The text is no URL, or one with a fragment.
+    /// The text is no URL, or one with a fragment, or with a password that is not percent-encoded.
     Url,
     /// The scheme is none that [`RedisStore::connect`] names.
     Scheme(String),

@@ -43,9 +43,11 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// `limit` from now.
+    /// `limit` from now; a hundred years from now, if no clock goes that far.
     pub(crate) fn after(limit: Duration) -> Self {
-        let at = tokio::time::Instant::now() + limit;
+        const LONG: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+        let now = tokio::time::Instant::now();
+        let at = now.checked_add(limit).unwrap_or_else(|| now + LONG);
         Self { at, limit }
     }
 }
@@ -132,6 +134,9 @@ impl Connection {
             *used = Some(number);
             let error = match request.send(&mut connection).await {
                 Ok(value) => {
+                    if request.is_refused_by_replica(&value) {
+                        self.forget(number);
+                    }
                     return Ok(Answer {
                         value,
                         repeated,

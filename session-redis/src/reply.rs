@@ -35,6 +35,11 @@ impl Reply {
         self.origin.integer(self.value)
     }
 
+    /// The 0 or 1 in a reply.
+    pub(crate) fn flag(self) -> Result<bool> {
+        self.origin.flag(self.value)
+    }
+
     /// The replies to so many commands.
     pub(crate) fn many(self, count: usize) -> Result<(Vec<Value>, Origin)> {
         match self.value {
@@ -51,6 +56,15 @@ impl Origin {
             Value::Int(number) => Ok(number),
             Value::ServerError(error) => Err(error::of(&error.into())),
             _ => Err(self.out_of_step("something else than a number was answered")),
+        }
+    }
+
+    /// The 0 or 1 in a reply of its: any other number answers another request.
+    pub(crate) fn flag(&self, value: Value) -> Result<bool> {
+        match self.integer(value)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.out_of_step("another number than 0 or 1 was answered")),
         }
     }
 

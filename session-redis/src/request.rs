@@ -64,6 +64,13 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Whether a replica answered one of several commands: its error is a reply.
+    pub(crate) fn is_refused_by_replica(self, replies: &Value) -> bool {
+        let is_refusal =
+            |reply: &Value| matches!(reply, Value::ServerError(error) if error.code() == "READONLY");
+        self.writes && matches!(replies, Value::Array(replies) if replies.iter().any(is_refusal))
+    }
+
     pub(crate) async fn send(self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
         match (self.commands, self.asking) {
             (Commands::One(command), false) => connection.send_packed_command(command).await?.extract_error(),

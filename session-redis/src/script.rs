@@ -74,7 +74,7 @@ impl Script {
     }
 
     /// Runs the script once for each key and its arguments, in as few round trips as there are servers; the sum of
-    /// the answers, and where they came from, each once.
+    /// the answers, 0 or 1 each, and where they came from, each once.
     pub(crate) async fn run_each(
         &self,
         servers: &Opened,
@@ -114,7 +114,7 @@ impl Script {
         }
         let sum = replies
             .into_iter()
-            .map(|reply| reply.integer().map(i64::unsigned_abs))
+            .map(|reply| reply.flag().map(u64::from))
             .sum::<Result<u64>>()?;
         Ok((sum, origins))
     }

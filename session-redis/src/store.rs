@@ -81,7 +81,7 @@ impl RedisStore {
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let store = url::read(url)?.build()?;
         // The first call connects: it has the time of both.
-        let patience = Deadline::after(store.connect + store.read);
+        let patience = Deadline::after(store.connect.saturating_add(store.read));
         for node in store.servers.nodes(patience).await.map_err(Error::from)? {
             let ping = cmd("PING");
             match node.ask(patience, Request::read(&ping)).await {
@@ -146,9 +146,14 @@ impl RedisStore {
         reply.many(commands.len())
     }
 
-    /// The write is where it was to be: on the server, and on as many replicas as the store waits for.
-    async fn confirmed(&self, deadline: Deadline, origin: &Origin) -> Result<()> {
-        Ok(origin.confirm(deadline).await?)
+    /// The write is where it was to be: on the server, and on as many replicas as the store waits for. So is the note
+    /// that was made for it, of which another server's replicas, or an older connection, may know.
+    async fn confirmed(&self, deadline: Deadline, written: &Origin, noted: Option<Origin>) -> Result<()> {
+        written.confirm(deadline).await?;
+        match noted {
+            Some(noted) if !noted.is_same(written) => Ok(noted.confirm(deadline).await?),
+            _ => Ok(()),
+        }
     }
 
     fn opened(&self, key: &SessionKey, value: Vec<u8>, origin: &Origin) -> Result<(Record, Version)> {
@@ -193,9 +198,10 @@ impl SessionStore for RedisStore {
         let deadline = Deadline::after(self.write);
         let version = new_version()?;
         let value = head::seal(BACKEND, key, version, record)?;
-        if let Some(subject) = &record.subject {
-            self.note(deadline, subject, key, record, ttl).await?;
-        }
+        let noted = match &record.subject {
+            Some(subject) => Some(self.note(deadline, subject, key, record, ttl).await?),
+            None => None,
+        };
         let name = self.record_key(key);
         let mut command = cmd("SET");
         command
@@ -221,7 +227,10 @@ impl SessionStore for RedisStore {
             Err(failure) => return Err(failure.into()),
         };
         match reply.value {
-            Value::Okay => self.confirmed(deadline, &reply.origin).await.map(|()| version),
+            Value::Okay => self
+                .confirmed(deadline, &reply.origin, noted)
+                .await
+                .map(|()| version),
             Value::Nil => Err(Self::fail(ErrorKind::AlreadyExists)),
             _ => Err(reply.origin.out_of_step("SET was not answered as it should be")),
         }
@@ -269,9 +278,9 @@ impl SessionStore for RedisStore {
             head::mark(key),
             whole_millis(ttl).to_string(),
         );
-        let mut indexed = false;
+        let mut noted = None;
         loop {
-            let flag: &[u8] = if indexed { b"1" } else { b"0" };
+            let flag: &[u8] = if noted.is_some() { b"1" } else { b"0" };
             let arguments = [
                 mark.as_slice(),
                 expected.as_bytes(),
@@ -284,14 +293,13 @@ impl SessionStore for RedisStore {
                 .await?;
             let (verdict, origin) = Verdict::of(reply, version)?;
             return match (verdict, &record.subject) {
-                (Verdict::Done, _) => self.confirmed(deadline, &origin).await.map(|()| version),
-                (Verdict::IndexFirst, Some(subject)) if !indexed => {
-                    self.note(deadline, subject, key, record, ttl).await?;
-                    indexed = true;
+                (Verdict::Done, _) => self.confirmed(deadline, &origin, noted).await.map(|()| version),
+                (Verdict::IndexFirst, Some(subject)) if noted.is_none() => {
+                    noted = Some(self.note(deadline, subject, key, record, ttl).await?);
                     continue;
                 }
-                // Ours may have been written, and changed or deleted by somebody else since.
-                (Verdict::Conflict | Verdict::Absent, _) if origin.repeated => Err(Self::unknown()),
+                // Ours may have been written, and changed, replaced or deleted by somebody else since.
+                _ if origin.repeated => Err(Self::unknown()),
                 (verdict, _) => Err(refusal(verdict)),
             };
         }
@@ -307,9 +315,9 @@ impl SessionStore for RedisStore {
             .servers
             .ask(deadline, &name, Request::write(&command))
             .await?;
-        match reply.integer()? {
-            0 => Err(Self::fail(ErrorKind::NotFound)),
-            _ => Ok(()),
+        match reply.flag()? {
+            true => Ok(()),
+            false => Err(Self::fail(ErrorKind::NotFound)),
         }
     }
 
@@ -324,9 +332,9 @@ impl SessionStore for RedisStore {
                     .servers
                     .ask(deadline, &name, Request::write(&command))
                     .await?;
-                match origin.integer(value)? {
-                    0 => (Verdict::Absent, origin),
-                    _ => (Verdict::Done, origin),
+                match origin.flag(value)? {
+                    true => (Verdict::Done, origin),
+                    false => (Verdict::Absent, origin),
                 }
             }
             Some(expected) => {
@@ -339,9 +347,9 @@ impl SessionStore for RedisStore {
             }
         };
         match verdict {
-            Verdict::Done => self.confirmed(deadline, &origin).await.map(|()| true),
-            // It is gone, but the first try may have found it: whether there was one is not known.
-            Verdict::Absent if origin.repeated => Err(Self::unknown()),
+            Verdict::Done => self.confirmed(deadline, &origin, None).await.map(|()| true),
+            // The first try may have found it, and what is there now came later: whether there was one is not known.
+            _ if origin.repeated => Err(Self::unknown()),
             Verdict::Absent => Ok(false),
             verdict => Err(refusal(verdict)),
         }

@@ -13,7 +13,14 @@ use session_core::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{BACKEND, RedisStore, connection::Deadline, error, request::Request, script};
+use crate::{
+    BACKEND, RedisStore,
+    connection::Deadline,
+    error,
+    reply::{Origin, Reply},
+    request::Request,
+    script,
+};
 
 /// Records that one round trip looks at or deletes.
 const BATCH: usize = 256;
@@ -36,7 +43,7 @@ enum Seen {
 }
 
 impl RedisStore {
-    /// Notes that `key` is about to be `subject`'s.
+    /// Notes that `key` is about to be `subject`'s. Replicas may not have that yet: see [`RedisStore::confirmed`].
     pub(crate) async fn note(
         &self,
         deadline: Deadline,
@@ -44,7 +51,7 @@ impl RedisStore {
         key: &SessionKey,
         record: &Record,
         ttl: Duration,
-    ) -> Result<()> {
+    ) -> Result<Origin> {
         let end = record.not_after.map_or(0, Timestamp::as_millis);
         // A server counts in signed numbers: an end in 300 million years is none.
         let end = if i64::try_from(end).is_ok_and(|end| end < i64::MAX / 2) {
@@ -54,11 +61,11 @@ impl RedisStore {
         };
         let (life, end) = (whole_millis(ttl).to_string(), end.to_string());
         let arguments = [key.as_bytes().as_slice(), life.as_bytes(), end.as_bytes()];
-        script::INDEX
+        let Reply { value, origin } = script::INDEX
             .run(&self.servers, deadline, &self.index_key(subject), &arguments)
-            .await?
-            .integer()
-            .map(drop)
+            .await?;
+        origin.flag(value)?;
+        Ok(origin)
     }
 
     /// Where a subject's index is kept: under a digest, because a user's name may be personal, and names are chosen.

@@ -52,7 +52,16 @@ pub(crate) fn read(text: &str) -> Result<RedisStoreBuilder, ConfigError> {
     if kind != Kind::Socket && first.host_str().is_none_or(str::is_empty) {
         return Err(ConfigError::Url);
     }
-    let keys = Keys::of(first, kind)?;
+    // A password whose `/` or `?` was not percent-encoded: what is left of it is neither a path nor a key, and to show it
+    // as one would tell it.
+    let is_cut = |text: &str| kind != Kind::Socket && text.contains('@');
+    if is_cut(first.path()) {
+        return Err(ConfigError::Url);
+    }
+    let keys = Keys::of(first, kind).map_err(|error| match first.query().is_some_and(is_cut) {
+        true => ConfigError::Url,
+        false => error,
+    })?;
     let servers = match kind {
         Kind::One | Kind::Socket => open(&urls[0], &keys)?.into(),
         Kind::Sentinel => sentinel(&urls, &keys)?,
@@ -316,6 +325,13 @@ mod tests {
             ("redis://:horse@h/?wait_replicas=1&wait_ms=0", "confirm"),
             ("redis://:horse@h/?wait_replicas=1&wait_ms=500", "confirm"),
             ("redis://:horse@h/horse", ""),
+            // What is left of a password that was not percent-encoded.
+            ("redis://ann:?horse@h/", "not the URL"),
+            ("redis://ann:1?horse=horse&horse=@h/", "not the URL"),
+            ("redis+sentinel://ann:/horse@a,b/1", "not the URL"),
+            ("redis+sentinel://ann:1?horse@a,b/sessions", "not the URL"),
+            ("redis+cluster://ann:1/horse@a,b", "not the URL"),
+            ("redis+cluster://ann:1#horse@a,b", "not the URL"),
         ] {
             let text = refused(url);
             assert!(text.contains(says), "{url}: {text}");

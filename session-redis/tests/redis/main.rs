@@ -6,6 +6,7 @@ mod acl;
 mod cluster;
 #[path = "../resp/mod.rs"]
 mod resp;
+mod scripted;
 mod sentinel;
 mod server;
 mod support;

@@ -603,3 +603,25 @@ async fn third_version_of_the_protocol_is_understood() {
         assert!(warnings.iter().any(not_persistent), "{warnings:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn longest_deadline_that_can_be_written_is_one() {
+    let server = RedisServer::shared(Kind::Redis).await.unwrap();
+    let store = RedisStore::builder(Client::open(server.url()).unwrap())
+        .prefix(format!("{}:", key()))
+        .read_deadline(Duration::MAX)
+        .write_deadline(Duration::MAX)
+        .connect_deadline(Duration::MAX)
+        .build()
+        .unwrap();
+    let key = key();
+    store.create(&key, &Record::new("data"), HOUR).await.unwrap();
+    assert!(store.load(&key).await.unwrap().is_some());
+    store.check_servers().await.unwrap();
+
+    let longest = format!("read_ms={0}&write_ms={0}&connect_ms={0}", u64::MAX);
+    let store = RedisStore::connect(&format!("{}?{longest}", server.url()))
+        .await
+        .unwrap();
+    assert!(store.load(&key).await.unwrap().is_none());
+}
