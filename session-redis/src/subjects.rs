@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use redis::{Value, cmd};
+use redis::{Pipeline, Value, cmd, from_redis_value};
 use session_core::{
     Error, ErrorKind, Record, Result, SessionKey, Subject, Subjects, Timestamp, async_trait,
     clock::whole_millis, head,
@@ -18,7 +18,6 @@ use crate::{
     connection::Deadline,
     error,
     reply::{Origin, Reply},
-    request::Request,
     script,
 };
 
@@ -77,20 +76,30 @@ impl RedisStore {
         format!("{}subject/{digest}", self.prefix).into_bytes()
     }
 
-    async fn noted(&self, index: &[u8]) -> Result<Vec<SessionKey>> {
-        let mut command = cmd("ZRANGE");
-        command.arg(index).arg(0).arg(-1);
-        let deadline = Deadline::after(self.read);
-        let reply = self.servers.ask(deadline, index, Request::read(&command)).await?;
-        let Value::Array(members) = reply.value else {
-            return Err(reply.origin.out_of_step("ZRANGE was not answered with a list"));
+    /// The sessions that are noted, and when that was by the server's clock, in milliseconds since 1970.
+    async fn noted(&self, index: &[u8]) -> Result<(Vec<SessionKey>, u64)> {
+        let mut commands = Pipeline::with_capacity(2);
+        commands.cmd("TIME").cmd("ZRANGE").arg(index).arg(0).arg(-1);
+        let (replies, origin) = self.read(index, &commands).await?;
+        let [now, members] =
+            <[Value; 2]>::try_from(replies).map_err(|_| origin.out_of_step("two replies were expected"))?;
+        for reply in [&now, &members] {
+            if let Value::ServerError(error) = reply {
+                return Err(error::of(&error.clone().into()));
+            }
+        }
+        let now = from_redis_value::<(u64, u64)>(now)
+            .map_err(|_| origin.out_of_step("TIME was not answered with a time"))?;
+        let Value::Array(members) = members else {
+            return Err(origin.out_of_step("ZRANGE was not answered with a list"));
         };
         let key = |member| match member {
             Value::BulkString(bytes) => <[u8; 32]>::try_from(bytes).map(SessionKey::from_bytes).ok(),
             _ => None,
         };
         // Anything else was put there by somebody else.
-        Ok(members.into_iter().filter_map(key).collect())
+        let keys = members.into_iter().filter_map(key).collect();
+        Ok((keys, now.0.saturating_mul(1000).saturating_add(now.1 / 1000)))
     }
 
     /// What is kept under each of `keys`, in their order.
@@ -148,10 +157,11 @@ impl RedisStore {
         Ok(ended)
     }
 
-    async fn prune(&self, index: &[u8], gone: &[SessionKey]) -> Result<()> {
-        let age = whole_millis(ON_ITS_WAY).to_string();
+    /// Forgets what was found to be gone, by a list that was begun `at`.
+    async fn prune(&self, index: &[u8], gone: &[SessionKey], at: u64) -> Result<()> {
+        let newest = at.saturating_sub(whole_millis(ON_ITS_WAY)).to_string();
         for batch in gone.chunks(BATCH) {
-            let mut arguments = vec![age.as_bytes()];
+            let mut arguments = vec![newest.as_bytes()];
             arguments.extend(batch.iter().map(|key| key.as_bytes().as_slice()));
             script::PRUNE
                 .run(&self.servers, Deadline::after(self.write), index, &arguments)
@@ -166,9 +176,10 @@ impl RedisStore {
 impl Subjects for RedisStore {
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
         let index = self.index_key(subject);
-        let mut known: HashMap<SessionKey, Seen> = HashMap::new();
+        let (mut known, mut begun) = (HashMap::new(), u64::MAX);
         for _ in 0..MOST_ROUNDS {
-            let mut noted = self.noted(&index).await?;
+            let (mut noted, at) = self.noted(&index).await?;
+            begun = begun.min(at);
             // What had no record may have one by now: it is noted before it is written.
             noted.retain(|key| known.get(key).is_none_or(|seen| *seen == Seen::Nothing));
             let mut moved = false;
@@ -194,7 +205,7 @@ impl Subjects for RedisStore {
                 .collect::<Vec<_>>()
         };
         let (live, gone) = (of(true), of(false));
-        if let Err(error) = self.prune(&index, &gone).await {
+        if let Err(error) = self.prune(&index, &gone, begun).await {
             // The list is right without it; the next one tries again.
             tracing::debug!(%error, "the index was not pruned");
         }

@@ -1,8 +1,7 @@
--- Forgets sessions that were found to be gone, but for those of the last minute: a session is noted before its record
--- is written, and may be on its way.
---   KEYS[1] the index   ARGV[2…] the sessions   ARGV[1] how old a note must be, in ms
-local time = redis.call('TIME')
-local newest = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[1]
+-- Forgets sessions that were found to be gone, but for those that were noted late: a session is noted before its record is
+-- written, and may have been on its way. A point in time and no age, so that a call which arrives late forgets no more.
+--   KEYS[1] the index   ARGV[1] the newest note that may go, in ms since 1970   ARGV[2…] the sessions
+local newest = tonumber(ARGV[1])
 local pruned = 0
 for at = 2, #ARGV do
     local noted = redis.call('ZSCORE', KEYS[1], ARGV[at])

@@ -625,3 +625,46 @@ async fn longest_deadline_that_can_be_written_is_one() {
         .unwrap();
     assert!(store.load(&key).await.unwrap().is_none());
 }
+
+/// A call that prunes the index may arrive after the record of a note that it found without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_pruning_forgets_no_session_that_came_meanwhile() {
+    let on = async |of: Kind| {
+        let server = RedisServer::start(of, &[]).await.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], server.port().unwrap()));
+        let proxy = Proxy::start(&[address], resp::reply_len, 0).await.unwrap();
+        let store = patient(&format!("redis://{}/", proxy.addresses()[0]));
+        let (mut raw, whose, key) = (raw(&server).await, subject(), key());
+        let record = Record::new("data").with_subject(whose.clone());
+        // Noted almost a minute ago, and its record is not there yet.
+        store.create(&key, &record, HOUR).await.unwrap();
+        let value: Vec<u8> = cmd("GETDEL")
+            .arg(name(&store, &key))
+            .query_async(&mut raw)
+            .await
+            .unwrap();
+        let Value::Array(indexes) = say(&mut raw, &["KEYS", &format!("{}subject/*", prefix(&store))]).await
+        else {
+            panic!()
+        };
+        let Value::BulkString(index) = &indexes[0] else {
+            panic!()
+        };
+        let mut earlier = cmd("ZINCRBY");
+        earlier.arg(index).arg(-55_000).arg(key.as_bytes());
+        earlier.query_async::<Value>(&mut raw).await.unwrap();
+
+        // The list, the look at the record; and then the pruning, which is held.
+        proxy.arm(Fault::HoldRequest, 2..3);
+        assert!(store.list(&whose).await.unwrap().is_empty());
+        assert_eq!(proxy.happened(), 1);
+        let mut write = cmd("SET");
+        write.arg(name(&store, &key)).arg(value).arg("PX").arg(3_600_000);
+        write.query_async::<()>(&mut raw).await.unwrap();
+        // The note comes to be a minute old, which it was not when its record was looked at.
+        tokio::time::sleep(Duration::from_millis(5_500)).await;
+        assert_eq!(proxy.deliver().await, 1);
+        assert_eq!(store.list(&whose).await.unwrap(), [key]);
+    };
+    tokio::join!(on(Kind::Redis), on(Kind::Valkey));
+}
