@@ -1,7 +1,8 @@
 //! A Cluster: which node has which key, and how that is learnt.
 //!
 //! Not the client's own: that one repeats what it sent by itself, so that nobody knows what may have arrived twice, and
-//! all its calls wait while it connects to one node again. Here a node is a [`Node`] like any other.
+//! all its calls wait while it learns the slots anew (`redis` 1.8.1). Here a node is a [`Node`] like any other, and a call
+//! waits for its own node alone.
 
 use std::{
     collections::HashMap,
@@ -9,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crc::{CRC_16_XMODEM, Crc};
 use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -20,9 +20,8 @@ use crate::{
     reply::Reply,
     request::{Redirect, Request},
     servers::{Tuning, together},
+    slots::{Range, SLOTS, ranges, slot},
 };
-
-const SLOTS: u16 = 16_384;
 
 /// A call is sent on so many times at most: slots on their way, and a node that is behind the others.
 const MOST_REDIRECTS: usize = 8;
@@ -55,9 +54,6 @@ struct Outcome {
     /// Until then it is not asked again.
     until: Instant,
 }
-
-/// The slots from the first to the last, and the node that has them.
-type Range = (u16, u16, Address);
 
 impl Cluster {
     pub(crate) fn new(seeds: Vec<Client>, nat: HashMap<Address, Address>, tuning: Tuning) -> Arc<Self> {
@@ -385,93 +381,4 @@ impl Survey {
 
 fn is_redirect(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if ["MOVED", "ASK"].contains(&error.code()))
-}
-
-/// Keys have no braces (a prefix may not have any), so the whole key counts.
-fn slot(key: &[u8]) -> u16 {
-    const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
-    CRC.checksum(key) % SLOTS
-}
-
-/// The reply to `CLUSTER SLOTS` (<https://redis.io/docs/latest/commands/cluster-slots/>). A node without an address
-/// is on the host that answered; one of which nothing is known (`?`) is left out.
-fn ranges(reply: &Value, host: &str) -> Option<Vec<Range>> {
-    let Value::Array(rows) = reply else { return None };
-    let mut ranges = Vec::with_capacity(rows.len());
-    for row in rows {
-        let Value::Array(row) = row else { return None };
-        let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = &row[..] else {
-            return None;
-        };
-        let [name, Value::Int(port), ..] = &primary[..] else {
-            return None;
-        };
-        let host = match name {
-            Value::Nil => host.to_owned(),
-            Value::BulkString(name) if name.is_empty() => host.to_owned(),
-            Value::BulkString(name) => String::from_utf8_lossy(name).into_owned(),
-            _ => return None,
-        };
-        let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
-        if host != "?" && first <= last && last < SLOTS {
-            ranges.push((first, last, Address::new(host, u16::try_from(*port).ok()?)));
-        }
-    }
-    Some(ranges)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_those_of_the_specification() {
-        // https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/: CRC16("123456789") = 31C3
-        assert_eq!(slot(b"123456789"), 0x31c3 % SLOTS);
-        // What `CLUSTER KEYSLOT foo` answers.
-        assert_eq!(slot(b"foo"), 12_182);
-    }
-
-    fn text(text: &str) -> Value {
-        Value::BulkString(text.into())
-    }
-
-    fn row(first: i64, last: i64, name: Value, port: i64) -> Value {
-        let primary = Value::Array(vec![name, Value::Int(port), text("id"), Value::Array(vec![])]);
-        Value::Array(vec![Value::Int(first), Value::Int(last), primary])
-    }
-
-    #[test]
-    fn map_is_read_as_nodes_tell_it() {
-        let reply = Value::Array(vec![
-            row(0, 5460, text("10.0.0.1"), 7000),
-            row(5461, 5461, Value::Nil, 7001),
-            row(5462, 5462, text(""), 7002),
-            row(5463, 16383, text("?"), 7003),
-        ]);
-        let expected = [
-            (0, 5460, Address::new("10.0.0.1", 7000)),
-            (5461, 5461, Address::new("me", 7001)),
-            (5462, 5462, Address::new("me", 7002)),
-        ];
-        assert_eq!(ranges(&reply, "me").unwrap(), expected);
-    }
-
-    #[test]
-    fn what_is_no_map_is_none() {
-        for reply in [
-            Value::Nil,
-            Value::Int(7),
-            Value::Array(vec![Value::Int(7)]),
-            Value::Array(vec![Value::Array(vec![Value::Int(0), Value::Int(1)])]),
-            Value::Array(vec![row(-1, 5, text("h"), 1)]),
-            Value::Array(vec![row(0, 5, text("h"), 70_000)]),
-        ] {
-            assert_eq!(ranges(&reply, "me"), None, "{reply:?}");
-        }
-        assert_eq!(
-            ranges(&Value::Array(vec![row(0, 16_384, text("h"), 1)]), "me"),
-            Some(vec![])
-        );
-    }
 }

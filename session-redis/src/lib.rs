@@ -13,6 +13,7 @@ mod request;
 mod script;
 mod sentinel;
 mod servers;
+mod slots;
 mod store;
 mod subjects;
 mod url;
