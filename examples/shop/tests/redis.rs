@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{PATIENCE, Shop, command};
-use session_testbed::{Kind, RedisServer};
+use session_testbed::{Kind, RedisCluster, RedisServer, SentinelGroup};
 
 const PASSWORD: &str = "correct-horse-battery";
 
@@ -108,19 +108,7 @@ async fn redis_that_dies_is_an_error_page_and_heals_without_a_restart() {
         }
 
         redis.start_again().await.unwrap();
-        let begun = Instant::now();
-        let cart = loop {
-            let answer = ask(&shop, "/cart", Some(&id), None);
-            if answer.status == 200 {
-                break answer;
-            }
-            assert!(
-                answer.status == 503 && begun.elapsed() < PATIENCE,
-                "{}",
-                answer.text
-            );
-            thread::sleep(Duration::from_millis(10));
-        };
+        let cart = served_again(&shop, "/cart", &id);
         assert!(
             cart.text.contains("Stoneware mug") && !cart.text.contains("Desk lamp"),
             "{}",
@@ -131,6 +119,51 @@ async fn redis_that_dies_is_an_error_page_and_heals_without_a_restart() {
         assert!(ask(&shop, "/cart", Some(&id), None).text.contains("Desk lamp"));
         let log = shop.stop();
         assert!(!log.contains(PASSWORD), "{log}");
+    }
+}
+
+/// Asks until the shop serves again; until then every answer is the error page, which sets no cookie.
+fn served_again(shop: &Shop, path: &str, id: &str) -> Answer {
+    let begun = Instant::now();
+    loop {
+        let answer = ask(shop, path, Some(id), None);
+        if answer.status == 200 {
+            return answer;
+        }
+        let text = &answer.text;
+        assert!(answer.status == 503 && begun.elapsed() < PATIENCE, "{text}");
+        assert_eq!(answer.id, None, "{text}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn primary_that_dies_in_a_group_or_a_cluster_costs_no_cart() {
+    let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+    let group = SentinelGroup::start(Kind::Redis, &durable).await.unwrap();
+    let cluster = RedisCluster::start(Kind::Valkey, 1, &durable).await.unwrap();
+    for url in [group.url(), cluster.url()] {
+        // The replicas have what the visitor was told; a failover loses nothing of it then.
+        let deadlines = "read_ms=5000&write_ms=5000&wait_replicas=1&wait_ms=4000";
+        let shop = Shop::start(&["--store", &format!("{url}?{deadlines}")]);
+        let mut visitors = Vec::new();
+        // Enough of them for every node of the Cluster.
+        for _ in 0..6 {
+            let guest = ask(&shop, "/cart/add", None, Some("product=mug"));
+            assert_eq!(guest.status, 303, "{}", guest.text);
+            visitors.push(guest.id.unwrap());
+        }
+        if url == group.url() {
+            let primary = group.primary().await.unwrap();
+            group.servers()[primary].kill().await.unwrap();
+        } else {
+            cluster.nodes()[0].kill().await.unwrap();
+        }
+        for id in &visitors {
+            let cart = served_again(&shop, "/cart", id);
+            assert!(cart.text.contains("Stoneware mug"), "{}", cart.text);
+        }
+        shop.stop();
     }
 }
 
