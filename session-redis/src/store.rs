@@ -140,7 +140,7 @@ impl RedisStore {
     }
 
     /// Replies about one key to commands that only read.
-    async fn read(&self, key: &[u8], commands: &Pipeline) -> Result<(Vec<Value>, Origin)> {
+    pub(crate) async fn read(&self, key: &[u8], commands: &Pipeline) -> Result<(Vec<Value>, Origin)> {
         let request = Request::read_many(commands);
         let reply = self.servers.ask(Deadline::after(self.read), key, request).await?;
         reply.many(commands.len())

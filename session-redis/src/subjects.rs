@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use redis::{Value, cmd};
+use redis::{Pipeline, Value, cmd};
 use session_core::{
     Error, ErrorKind, Record, Result, SessionKey, Subject, Subjects, Timestamp, async_trait,
     clock::whole_millis, head,
@@ -18,7 +18,6 @@ use crate::{
     connection::Deadline,
     error,
     reply::{Origin, Reply},
-    request::Request,
     script,
 };
 
@@ -77,20 +76,27 @@ impl RedisStore {
         format!("{}subject/{digest}", self.prefix).into_bytes()
     }
 
-    async fn noted(&self, index: &[u8]) -> Result<Vec<SessionKey>> {
-        let mut command = cmd("ZRANGE");
-        command.arg(index).arg(0).arg(-1);
-        let deadline = Deadline::after(self.read);
-        let reply = self.servers.ask(deadline, index, Request::read(&command)).await?;
-        let Value::Array(members) = reply.value else {
-            return Err(reply.origin.out_of_step("ZRANGE was not answered with a list"));
+    /// What is noted, and the server's time in milliseconds before it was read.
+    async fn noted(&self, index: &[u8]) -> Result<(u64, Vec<SessionKey>)> {
+        let mut commands = Pipeline::with_capacity(2);
+        commands.cmd("TIME");
+        commands.cmd("ZRANGE").arg(index).arg(0).arg(-1);
+        let (replies, origin) = self.read(index, &commands).await?;
+        let (now, members) = match <[Value; 2]>::try_from(replies) {
+            Ok([_, Value::ServerError(error)] | [Value::ServerError(error), _]) => {
+                return Err(error::of(&error.into()));
+            }
+            Ok([Value::Array(time), Value::Array(members)]) => (millis(&time), members),
+            _ => (None, Vec::new()),
         };
+        let now =
+            now.ok_or_else(|| origin.out_of_step("TIME and ZRANGE were answered with something else"))?;
         let key = |member| match member {
             Value::BulkString(bytes) => <[u8; 32]>::try_from(bytes).map(SessionKey::from_bytes).ok(),
             _ => None,
         };
         // Anything else was put there by somebody else.
-        Ok(members.into_iter().filter_map(key).collect())
+        Ok((now, members.into_iter().filter_map(key).collect()))
     }
 
     /// What is kept under each of `keys`, in their order.
@@ -148,10 +154,11 @@ impl RedisStore {
         Ok(ended)
     }
 
-    async fn prune(&self, index: &[u8], gone: &[SessionKey]) -> Result<()> {
-        let age = whole_millis(ON_ITS_WAY).to_string();
+    /// Forgets those of `gone` that were noted long before `now`, the server's time before they were looked at.
+    async fn prune(&self, index: &[u8], gone: &[SessionKey], now: u64) -> Result<()> {
+        let newest = now.saturating_sub(whole_millis(ON_ITS_WAY)).to_string();
         for batch in gone.chunks(BATCH) {
-            let mut arguments = vec![age.as_bytes()];
+            let mut arguments = vec![newest.as_bytes()];
             arguments.extend(batch.iter().map(|key| key.as_bytes().as_slice()));
             script::PRUNE
                 .run(&self.servers, Deadline::after(self.write), index, &arguments)
@@ -162,13 +169,27 @@ impl RedisStore {
     }
 }
 
+/// The reply to `TIME`: seconds, and microseconds of the next one.
+fn millis(time: &[Value]) -> Option<u64> {
+    let number = |part: &Value| match part {
+        Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse::<u64>().ok(),
+        _ => None,
+    };
+    let [seconds, micros] = time else { return None };
+    number(seconds)?
+        .checked_mul(1_000)?
+        .checked_add(number(micros)? / 1_000)
+}
+
 #[async_trait]
 impl Subjects for RedisStore {
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
         let index = self.index_key(subject);
         let mut known: HashMap<SessionKey, Seen> = HashMap::new();
+        let mut begun = None;
         for _ in 0..MOST_ROUNDS {
-            let mut noted = self.noted(&index).await?;
+            let (now, mut noted) = self.noted(&index).await?;
+            begun.get_or_insert(now);
             // What had no record may have one by now: it is noted before it is written.
             noted.retain(|key| known.get(key).is_none_or(|seen| *seen == Seen::Nothing));
             let mut moved = false;
@@ -194,7 +215,7 @@ impl Subjects for RedisStore {
                 .collect::<Vec<_>>()
         };
         let (live, gone) = (of(true), of(false));
-        if let Err(error) = self.prune(&index, &gone).await {
+        if let Err(error) = self.prune(&index, &gone, begun.unwrap_or(0)).await {
             // The list is right without it; the next one tries again.
             tracing::debug!(%error, "the index was not pruned");
         }
