@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use redis::{Pipeline, Value, cmd, from_redis_value};
+use redis::{Pipeline, Value, cmd};
 use session_core::{
     Error, ErrorKind, Record, Result, SessionKey, Subject, Subjects, Timestamp, async_trait,
     clock::whole_millis, head,
@@ -76,30 +76,27 @@ impl RedisStore {
         format!("{}subject/{digest}", self.prefix).into_bytes()
     }
 
-    /// The sessions that are noted, and when that was by the server's clock, in milliseconds since 1970.
-    async fn noted(&self, index: &[u8]) -> Result<(Vec<SessionKey>, u64)> {
+    /// What is noted, and the server's time in milliseconds before it was read.
+    async fn noted(&self, index: &[u8]) -> Result<(u64, Vec<SessionKey>)> {
         let mut commands = Pipeline::with_capacity(2);
-        commands.cmd("TIME").cmd("ZRANGE").arg(index).arg(0).arg(-1);
+        commands.cmd("TIME");
+        commands.cmd("ZRANGE").arg(index).arg(0).arg(-1);
         let (replies, origin) = self.read(index, &commands).await?;
-        let [now, members] =
-            <[Value; 2]>::try_from(replies).map_err(|_| origin.out_of_step("two replies were expected"))?;
-        for reply in [&now, &members] {
-            if let Value::ServerError(error) = reply {
-                return Err(error::of(&error.clone().into()));
+        let (now, members) = match <[Value; 2]>::try_from(replies) {
+            Ok([_, Value::ServerError(error)] | [Value::ServerError(error), _]) => {
+                return Err(error::of(&error.into()));
             }
-        }
-        let now = from_redis_value::<(u64, u64)>(now)
-            .map_err(|_| origin.out_of_step("TIME was not answered with a time"))?;
-        let Value::Array(members) = members else {
-            return Err(origin.out_of_step("ZRANGE was not answered with a list"));
+            Ok([Value::Array(time), Value::Array(members)]) => (millis(&time), members),
+            _ => (None, Vec::new()),
         };
+        let now =
+            now.ok_or_else(|| origin.out_of_step("TIME and ZRANGE were answered with something else"))?;
         let key = |member| match member {
             Value::BulkString(bytes) => <[u8; 32]>::try_from(bytes).map(SessionKey::from_bytes).ok(),
             _ => None,
         };
         // Anything else was put there by somebody else.
-        let keys = members.into_iter().filter_map(key).collect();
-        Ok((keys, now.0.saturating_mul(1000).saturating_add(now.1 / 1000)))
+        Ok((now, members.into_iter().filter_map(key).collect()))
     }
 
     /// What is kept under each of `keys`, in their order.
@@ -157,9 +154,9 @@ impl RedisStore {
         Ok(ended)
     }
 
-    /// Forgets what was found to be gone, by a list that was begun `at`.
-    async fn prune(&self, index: &[u8], gone: &[SessionKey], at: u64) -> Result<()> {
-        let newest = at.saturating_sub(whole_millis(ON_ITS_WAY)).to_string();
+    /// Forgets those of `gone` that were noted long before `now`, the server's time before they were looked at.
+    async fn prune(&self, index: &[u8], gone: &[SessionKey], now: u64) -> Result<()> {
+        let newest = now.saturating_sub(whole_millis(ON_ITS_WAY)).to_string();
         for batch in gone.chunks(BATCH) {
             let mut arguments = vec![newest.as_bytes()];
             arguments.extend(batch.iter().map(|key| key.as_bytes().as_slice()));
@@ -172,14 +169,27 @@ impl RedisStore {
     }
 }
 
+/// The reply to `TIME`: seconds, and microseconds of the next one.
+fn millis(time: &[Value]) -> Option<u64> {
+    let number = |part: &Value| match part {
+        Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse::<u64>().ok(),
+        _ => None,
+    };
+    let [seconds, micros] = time else { return None };
+    number(seconds)?
+        .checked_mul(1_000)?
+        .checked_add(number(micros)? / 1_000)
+}
+
 #[async_trait]
 impl Subjects for RedisStore {
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
         let index = self.index_key(subject);
-        let (mut known, mut begun) = (HashMap::new(), u64::MAX);
+        let mut known: HashMap<SessionKey, Seen> = HashMap::new();
+        let mut begun = None;
         for _ in 0..MOST_ROUNDS {
-            let (mut noted, at) = self.noted(&index).await?;
-            begun = begun.min(at);
+            let (now, mut noted) = self.noted(&index).await?;
+            begun.get_or_insert(now);
             // What had no record may have one by now: it is noted before it is written.
             noted.retain(|key| known.get(key).is_none_or(|seen| *seen == Seen::Nothing));
             let mut moved = false;
@@ -205,7 +215,7 @@ impl Subjects for RedisStore {
                 .collect::<Vec<_>>()
         };
         let (live, gone) = (of(true), of(false));
-        if let Err(error) = self.prune(&index, &gone, begun).await {
+        if let Err(error) = self.prune(&index, &gone, begun.unwrap_or(0)).await {
             // The list is right without it; the next one tries again.
             tracing::debug!(%error, "the index was not pruned");
         }

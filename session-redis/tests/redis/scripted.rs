@@ -21,6 +21,9 @@ use crate::{
     support::{HOUR, PATIENCE, key, kind},
 };
 
+/// A reply to `TIME`: 1,000 seconds after 1970.
+const TIME: &str = "*2\r\n$4\r\n1000\r\n$1\r\n0\r\n";
+
 /// A command's words.
 type Words = Vec<Vec<u8>>;
 
@@ -132,6 +135,7 @@ async fn number_that_no_server_answers_is_somebody_elses_reply() {
     let theirs = begin(&whose);
     let server = Scripted::start(move |_, name, _| {
         Some(match name {
+            "TIME" => TIME.to_owned(),
             "ZRANGE" => format!("*1\r\n{}", bulk(text_key().as_bytes())),
             "GETRANGE" => bulk(&theirs),
             // As `PTTL` answers.
@@ -196,6 +200,7 @@ async fn session_that_may_have_ended_before_its_slot_moved_is_counted_as_unknown
                 "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{}\r\n",
                 port.lock().unwrap()
             ),
+            "TIME" => TIME.to_owned(),
             "ZRANGE" if ends > 0 => "*0\r\n".to_owned(),
             "ZRANGE" => format!("*1\r\n{}", bulk(text_key().as_bytes())),
             "GETRANGE" => bulk(&theirs),
@@ -221,6 +226,7 @@ async fn replica_is_left_by_calls_that_travel_together_too() {
     let mut ended = false;
     let server = Scripted::start(move |connection, name, _| {
         Some(match name {
+            "TIME" => TIME.to_owned(),
             "ZRANGE" if ended => "*0\r\n".to_owned(),
             "ZRANGE" => format!("*1\r\n{}", bulk(text_key().as_bytes())),
             "GETRANGE" => bulk(&theirs),
@@ -271,4 +277,26 @@ async fn note_of_a_session_is_waited_for_where_it_is_kept() {
     let owned = Record::new("data").with_subject(Subject::new("ada").unwrap());
     let error = store.create(&key(), &owned, HOUR).await.unwrap_err();
     assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
+}
+
+/// A request to forget what was seen to be gone may arrive a minute later, when it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn note_is_forgotten_by_the_time_of_the_look_and_not_by_that_of_the_arrival() {
+    let whose = Subject::new("ada").unwrap();
+    let until = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&until);
+    let server = Scripted::start(move |_, name, words| {
+        Some(match name {
+            "TIME" => TIME.to_owned(),
+            "ZRANGE" => format!("*1\r\n{}", bulk(text_key().as_bytes())),
+            "GETRANGE" => bulk(b""),
+            _ => {
+                *told.lock().unwrap() = Some(words[4].clone());
+                ":1\r\n".to_owned()
+            }
+        })
+    })
+    .await;
+    assert_eq!(store(server.client()).list(&whose).await.unwrap(), []);
+    assert_eq!(until.lock().unwrap().as_deref(), Some(b"940000".as_slice()));
 }
