@@ -96,7 +96,11 @@ impl Cluster {
     async fn follow(&self, deadline: Deadline, slot: u16, request: Request<'_>) -> Result<Reply, Failure> {
         let mut node = self.owner(slot).await?;
         let (mut now, mut repeated) = (request, false);
-        for _ in 0..MOST_REDIRECTS {
+        for redirects in 0..MOST_REDIRECTS {
+            if redirects > 2 {
+                // They do not agree yet.
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(PAUSE)) / 4).await;
+            }
             let outcome = node.ask(deadline, now).await;
             let redirect = match &outcome {
                 Ok(reply) => Redirect::among(&reply.value),
@@ -197,12 +201,13 @@ impl Cluster {
             false => Request::read_many(&one),
         };
         let reply = self.ask(deadline, key, request).await?;
-        let (mut values, origin) = reply.many(1).map_err(|_| Failure::Ended)?;
-        let value = values.pop().ok_or(Failure::Ended)?;
+        let strange = || Failure::Nowhere("another number of replies was given".to_owned());
+        let (mut values, origin) = reply.many(1).map_err(|_| strange())?;
+        let value = values.pop().ok_or_else(strange)?;
         Ok(Reply { value, origin })
     }
 
-    /// Every node that has slots.
+    /// Every node that has slots, as far as is known.
     pub(crate) async fn primaries(&self, deadline: Deadline) -> Result<Vec<Arc<Node>>, Failure> {
         let known = || self.map().nodes.values().cloned().collect::<Vec<_>>();
         if known().is_empty() {

@@ -81,6 +81,8 @@ impl RedisStoreBuilder {
     /// A write counts only once so many replicas have it: `WAIT` after each `create`, `update` and `delete`, which may
     /// take as long as `within`. Default: none.
     ///
+    /// A `delete` that finds nothing waits as well: it may repeat one that was not confirmed.
+    ///
     /// If fewer confirm it in that time, the call is `Unavailable` and tells how many did. The primary has the write
     /// all the same, and whoever asks again finds it there; what is not known is whether it survives a failover.
     /// `WAIT` makes a loss less likely and does not rule it out: see *What a failover loses* on the crate's front page.

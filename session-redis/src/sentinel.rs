@@ -1,18 +1,25 @@
 //! Which server is the primary: as Sentinels say, and as the server says itself.
 //!
-//! All Sentinels are asked at once, and every server that one of them names is asked at once whether it is a primary;
-//! the first that is one counts. So neither a Sentinel that hangs with its machine nor one that is behind the others
-//! is in the way (the protocol: <https://redis.io/docs/latest/develop/reference/sentinel-clients/>).
+//! All Sentinels are asked at once, and every server that one of them names is asked at once whether it is a primary.
+//! The one that most Sentinels name counts; without most of them, the one that is named most often a moment later. So
+//! neither a Sentinel that hangs with its machine is in the way, nor one that is behind the others, together with the old
+//! primary that has just come back and still takes itself for one (the protocol: <https://redis.io/docs/latest/develop/reference/sentinel-clients/>).
 
-use std::{collections::HashSet, fmt};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use redis::{Client, ErrorKind, RedisError, Value, aio::MultiplexedConnection, cmd};
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     address::{Address, Template},
     connection::{Failure, open},
 };
+
+/// How long a primary that not most Sentinels have named waits for the others to speak.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// Sentinels, the name under which they watch a primary, and how to log in there.
 pub(crate) struct Sentinels {
@@ -26,7 +33,7 @@ enum Step {
     /// A Sentinel names a server.
     Named(Address),
     /// A server is the primary.
-    Primary(MultiplexedConnection),
+    Primary(Address, MultiplexedConnection),
     Failed(Failure),
 }
 
@@ -45,22 +52,42 @@ impl Sentinels {
         for sentinel in &self.sentinels {
             steps.spawn(name(sentinel.clone(), self.service.clone()));
         }
-        let (mut named, mut why) = (HashSet::new(), None);
-        while let Some(step) = steps.join_next().await {
+        let mut named: HashMap<Address, usize> = HashMap::new();
+        let (mut primaries, mut until, mut why) = (Vec::new(), None, None);
+        loop {
+            let most = |(at, _): &(Address, _)| named.get(at).is_some_and(|by| by * 2 > self.sentinels.len());
+            if let Some(found) = primaries.iter().position(most) {
+                return Ok(primaries.swap_remove(found).1);
+            }
+            let step = match until {
+                None => steps.join_next().await,
+                // The others are silent: then they are not waited for.
+                Some(until) => timeout_at(until, steps.join_next()).await.unwrap_or(None),
+            };
             match step {
-                Ok(Step::Primary(connection)) => return Ok(connection),
-                Ok(Step::Named(address)) => {
-                    if named.insert(address.clone()) {
+                None => break,
+                Some(Ok(Step::Primary(at, connection))) => {
+                    primaries.push((at, connection));
+                    until.get_or_insert_with(|| Instant::now() + MOMENT);
+                }
+                Some(Ok(Step::Named(address))) => {
+                    let by = named.entry(address.clone()).or_insert(0);
+                    *by += 1;
+                    if *by == 1 {
                         steps.spawn(log_in(self.server.client(&address), address));
                     }
                 }
                 // What a server said tells more than what a Sentinel did not say.
-                Ok(Step::Failed(failure)) if why.is_none() || !named.is_empty() => why = Some(failure),
-                Ok(Step::Failed(_)) => {}
-                Err(_) => why = Some(Failure::Ended),
+                Some(Ok(Step::Failed(failure))) if why.is_none() || !named.is_empty() => why = Some(failure),
+                Some(Ok(Step::Failed(_))) => {}
+                Some(Err(_)) => why = Some(Failure::Ended),
             }
         }
-        Err(why.unwrap_or_else(|| Failure::Nowhere("there is no Sentinel to ask".to_owned())))
+        let by = |(at, _): &(Address, _)| named.get(at).copied();
+        match primaries.into_iter().max_by_key(by) {
+            Some((_, connection)) => Ok(connection),
+            None => Err(why.unwrap_or_else(|| Failure::Nowhere("there is no Sentinel to ask".to_owned()))),
+        }
     }
 }
 
@@ -101,7 +128,7 @@ async fn log_in(client: Result<Client, RedisError>, address: Address) -> Step {
         Ok((connection, is_primary))
     };
     match asked.await {
-        Ok((connection, true)) => Step::Primary(connection),
+        Ok((connection, true)) => Step::Primary(address, connection),
         Ok((_, false)) => {
             let text =
                 format!("Sentinel names {address}, which is no primary (yet): a failover is under way");

@@ -5,9 +5,11 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use redis::{Pipeline, Value, cmd};
 use session_core::{
-    Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subjects, Sweep,
-    Version, async_trait, clock::whole_millis, head,
+    Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subject, Subjects,
+    Sweep, Version, async_trait, clock::whole_millis, head,
 };
+
+use tokio::task::JoinSet;
 
 use crate::{
     BACKEND, ConnectError, RedisStoreBuilder, Servers, Warning, check,
@@ -17,6 +19,7 @@ use crate::{
     request::Request,
     script::{self, Verdict},
     servers::Opened,
+    subjects::Noted,
     url,
 };
 
@@ -82,16 +85,21 @@ impl RedisStore {
         let store = url::read(url)?.build()?;
         // The first call connects: it has the time of both.
         let patience = Deadline::after(store.connect.saturating_add(store.read));
+        let mut pinged = JoinSet::new();
         for node in store.servers.nodes(patience).await.map_err(Error::from)? {
-            let ping = cmd("PING");
-            match node.ask(patience, Request::read(&ping)).await {
-                Ok(_) => {}
+            pinged.spawn(async move {
+                let answer = node.ask(patience, Request::read(&cmd("PING"))).await;
+                answer.map(drop).map_err(|failure| (node, Error::from(failure)))
+            });
+        }
+        while let Some(answer) = pinged.join_next().await {
+            match answer {
                 // The others may serve their share while this one is away.
-                Err(failure) if matches!(store.servers, Opened::Cluster(_)) => {
-                    let error = Error::from(failure);
+                Ok(Err((node, error))) if matches!(store.servers, Opened::Cluster(_)) => {
                     tracing::warn!(server = %node, %error, "a node of the Cluster does not answer");
                 }
-                Err(failure) => return Err(Error::from(failure).into()),
+                Ok(Err((_, error))) => return Err(error.into()),
+                _ => {}
             }
         }
         store.tell_warnings().await;
@@ -148,11 +156,19 @@ impl RedisStore {
 
     /// The write is where it was to be: on the server, and on as many replicas as the store waits for. So is the note
     /// that was made for it, of which another server's replicas, or an older connection, may know.
-    async fn confirmed(&self, deadline: Deadline, written: &Origin, noted: Option<Origin>) -> Result<()> {
+    async fn confirmed(&self, deadline: Deadline, written: &Origin, noted: Option<&Noted>) -> Result<()> {
         written.confirm(deadline).await?;
         match noted {
-            Some(noted) if !noted.is_same(written) => Ok(noted.confirm(deadline).await?),
+            Some(noted) if !noted.origin.is_same(written) => Ok(noted.origin.confirm(deadline).await?),
             _ => Ok(()),
+        }
+    }
+
+    /// A subject's session has been written: its index is gone through, should it have become long.
+    async fn tidied(&self, deadline: Deadline, subject: Option<&Subject>, noted: Option<Noted>) {
+        if let (Some(subject), Some(Noted { crowded: true, .. })) = (subject, noted) {
+            // The session is there, whatever becomes of this; and there is no more time for it than for the call.
+            let _ = tokio::time::timeout_at(deadline.at, self.list(subject)).await;
         }
     }
 
@@ -227,10 +243,11 @@ impl SessionStore for RedisStore {
             Err(failure) => return Err(failure.into()),
         };
         match reply.value {
-            Value::Okay => self
-                .confirmed(deadline, &reply.origin, noted)
-                .await
-                .map(|()| version),
+            Value::Okay => {
+                self.confirmed(deadline, &reply.origin, noted.as_ref()).await?;
+                self.tidied(deadline, record.subject.as_ref(), noted).await;
+                Ok(version)
+            }
             Value::Nil => Err(Self::fail(ErrorKind::AlreadyExists)),
             _ => Err(reply.origin.out_of_step("SET was not answered as it should be")),
         }
@@ -293,7 +310,11 @@ impl SessionStore for RedisStore {
                 .await?;
             let (verdict, origin) = Verdict::of(reply, version)?;
             return match (verdict, &record.subject) {
-                (Verdict::Done, _) => self.confirmed(deadline, &origin, noted).await.map(|()| version),
+                (Verdict::Done, subject) => {
+                    self.confirmed(deadline, &origin, noted.as_ref()).await?;
+                    self.tidied(deadline, subject.as_ref(), noted).await;
+                    Ok(version)
+                }
                 (Verdict::IndexFirst, Some(subject)) if noted.is_none() => {
                     noted = Some(self.note(deadline, subject, key, record, ttl).await?);
                     continue;
@@ -350,7 +371,8 @@ impl SessionStore for RedisStore {
             Verdict::Done => self.confirmed(deadline, &origin, None).await.map(|()| true),
             // The first try may have found it, and what is there now came later: whether there was one is not known.
             _ if origin.repeated => Err(Self::unknown()),
-            Verdict::Absent => Ok(false),
+            // Perhaps it was deleted a moment ago, by a call which was told that no replica knew of that yet.
+            Verdict::Absent => self.confirmed(deadline, &origin, None).await.map(|()| false),
             verdict => Err(refusal(verdict)),
         }
     }

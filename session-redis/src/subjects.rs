@@ -27,8 +27,23 @@ const BATCH: usize = 256;
 /// Times that a subject's sessions are listed and ended, until none is found.
 const MOST_ROUNDS: usize = 1_000;
 
-/// How long a note without its record is left alone: far longer than a write's deadline.
+/// How long a note without its record is left alone; longer where a write may take longer.
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
+
+/// A session has been noted.
+pub(crate) struct Noted {
+    /// Where.
+    pub(crate) origin: Origin,
+    /// The index has become so long that it should be gone through.
+    pub(crate) crowded: bool,
+}
+
+/// Sessions come and go, and only a list forgets the notes of those that have gone. So that an index does not grow for
+/// ever which nobody lists, it is gone through at 256 notes and then at each quarter that it grows by.
+fn is_crowded(count: u64) -> bool {
+    const FEW: u64 = 256;
+    count >= FEW && count.is_multiple_of(count.next_power_of_two() / 4)
+}
 
 /// What is kept under a key that is noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +65,7 @@ impl RedisStore {
         key: &SessionKey,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Origin> {
+    ) -> Result<Noted> {
         let end = record.not_after.map_or(0, Timestamp::as_millis);
         // A server counts in signed numbers: an end in 300 million years is none.
         let end = if i64::try_from(end).is_ok_and(|end| end < i64::MAX / 2) {
@@ -63,8 +78,17 @@ impl RedisStore {
         let Reply { value, origin } = script::INDEX
             .run(&self.servers, deadline, &self.index_key(subject), &arguments)
             .await?;
-        origin.flag(value)?;
-        Ok(origin)
+        match value {
+            // It names what it noted: no other call takes it for its own.
+            Value::Array(parts) => match &parts[..] {
+                [Value::BulkString(noted), Value::Int(count)] if noted == key.as_bytes() => Ok(Noted {
+                    crowded: is_crowded(count.unsigned_abs()),
+                    origin,
+                }),
+                _ => Err(origin.out_of_step("a note was answered as another's")),
+            },
+            _ => Err(origin.out_of_step("a note was answered with something else")),
+        }
     }
 
     /// Where a subject's index is kept: under a digest, because a user's name may be personal, and names are chosen.
@@ -110,10 +134,17 @@ impl RedisStore {
                 (name, command)
             })
             .collect();
-        let begins = self
-            .servers
-            .ask_each(Deadline::after(self.read), &calls, false)
-            .await?;
+        let ask = || self.servers.ask_each(Deadline::after(self.read), &calls, false);
+        let mut begins = ask().await?;
+        let is_anothers = |(key, begin): (&SessionKey, &Reply)| match &begin.value {
+            Value::BulkString(value) => head::is_of_another_key(key, value),
+            _ => false,
+        };
+        if keys.iter().zip(&begins).any(is_anothers) {
+            // Either replies are out of step, and then another connection tells it right; or somebody copied a value.
+            begins.iter().for_each(|begin| begin.origin.give_up());
+            begins = ask().await?;
+        }
         keys.iter()
             .zip(begins)
             .map(|(key, begin)| match begin.value {
@@ -156,7 +187,8 @@ impl RedisStore {
 
     /// Forgets those of `gone` that were noted long before `now`, the server's time before they were looked at.
     async fn prune(&self, index: &[u8], gone: &[SessionKey], now: u64) -> Result<()> {
-        let newest = now.saturating_sub(whole_millis(ON_ITS_WAY)).to_string();
+        let on_its_way = ON_ITS_WAY.max(self.write.saturating_mul(2));
+        let newest = now.saturating_sub(whole_millis(on_its_way)).to_string();
         for batch in gone.chunks(BATCH) {
             let mut arguments = vec![newest.as_bytes()];
             arguments.extend(batch.iter().map(|key| key.as_bytes().as_slice()));
@@ -187,6 +219,7 @@ impl Subjects for RedisStore {
         let index = self.index_key(subject);
         let mut known: HashMap<SessionKey, Seen> = HashMap::new();
         let mut begun = None;
+        let mut complete = false;
         for _ in 0..MOST_ROUNDS {
             let (now, mut noted) = self.noted(&index).await?;
             begun.get_or_insert(now);
@@ -203,8 +236,13 @@ impl Subjects for RedisStore {
             // at; its new key was noted by then, but not yet written when that was looked at. So once more. Without
             // such a one, each session that was there when the list was read has been seen.
             if !moved {
+                complete = true;
                 break;
             }
+        }
+        if !complete {
+            let text = "sessions are renewed as fast as they are listed";
+            return Err(Error::new(ErrorKind::Unavailable, BACKEND).with_detail(text));
         }
         let of = |is_live: bool| {
             let wanted = move |(_, seen): &(&SessionKey, &Seen)| (**seen == Seen::Live) == is_live;

@@ -1,4 +1,4 @@
--- Notes a session in the index of its subject.
+-- Notes a session in the index of its subject. Answers which one, and how many are noted.
 --   KEYS[1] the index   ARGV[1] the session   ARGV[2] its life in ms   ARGV[3] its absolute end in ms, 0: none
 local before = redis.call('PTTL', KEYS[1])
 local time = redis.call('TIME')
@@ -14,4 +14,4 @@ elseif before ~= -1 then
     end
     redis.call('PEXPIREAT', KEYS[1], ARGV[3], 'GT')
 end
-return 1
+return {ARGV[1], redis.call('ZCARD', KEYS[1])}

@@ -141,7 +141,9 @@ async fn failover_loses_what_no_replica_has_and_waiting_for_replicas_tells_so() 
             kind(careful.update(&changed, first, &new, HOUR).await),
             ErrorKind::Conflict
         );
-        assert!(!careful.delete(&key(), None).await.unwrap());
+        assert!(!trusting.delete(&key(), None).await.unwrap());
+        // Nothing is there: but the deletion of a moment ago is on no replica.
+        assert_eq!(kind(careful.delete(&created, None).await), ErrorKind::Unavailable);
 
         group.servers()[0].kill().await.unwrap();
         for replica in [1, 2] {

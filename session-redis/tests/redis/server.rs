@@ -6,7 +6,7 @@ use session_conformance::{Fault, Proxy};
 use session_core::{ErrorKind, Record, SessionStore, Subject, Subjects, Timestamp, Version};
 use session_redis::{
     ConnectError, RedisStore, Warning,
-    redis::{Client, ProtocolVersion, Value, aio::MultiplexedConnection, cmd},
+    redis::{Client, Pipeline, ProtocolVersion, Value, aio::MultiplexedConnection, cmd},
 };
 use session_testbed::{Kind, RedisServer};
 use tokio::{io::copy_bidirectional, net::TcpStream, task::JoinSet, time::timeout};
@@ -624,4 +624,42 @@ async fn longest_deadline_that_can_be_written_is_one() {
         .await
         .unwrap();
     assert!(store.load(&key).await.unwrap().is_none());
+}
+
+/// Only a list forgets the notes of sessions that have gone. An index that nobody lists is gone through as it grows.
+#[tokio::test(flavor = "multi_thread")]
+async fn index_that_nobody_lists_does_not_grow_for_ever() {
+    for server in BOTH {
+        let ((store, mut raw), whose) = (shared(server).await, subject());
+        let record = Record::new("data").with_subject(whose.clone());
+        let kept = key();
+        store.create(&kept, &record, HOUR).await.unwrap();
+        let Value::Array(indexes) = say(&mut raw, &["KEYS", &format!("{}subject/*", prefix(&store))]).await
+        else {
+            panic!()
+        };
+        let Value::BulkString(index) = &indexes[0] else {
+            panic!()
+        };
+        let mut most = 0;
+        for _ in 0..1_000 {
+            let key = key();
+            store.create(&key, &record, HOUR).await.unwrap();
+            assert!(store.delete(&key, None).await.unwrap());
+            // As if it had been a while ago.
+            let mut earlier = cmd("ZINCRBY");
+            earlier.arg(index).arg(-600_000).arg(key.as_bytes());
+            let mut count = cmd("ZCARD");
+            count.arg(index);
+            let both: (Value, u64) = Pipeline::new()
+                .add_command(earlier)
+                .add_command(count)
+                .query_async(&mut raw)
+                .await
+                .unwrap();
+            most = most.max(both.1);
+        }
+        assert!((200..=256).contains(&most), "{most}");
+        assert_eq!(store.list(&whose).await.unwrap(), [kept]);
+    }
 }
