@@ -136,11 +136,11 @@ impl RedisStore {
             .collect();
         let ask = || self.servers.ask_each(Deadline::after(self.read), &calls, false);
         let mut begins = ask().await?;
-        let is_anothers = |(key, begin): (&SessionKey, &Reply)| match &begin.value {
+        let is_foreign = |(key, begin): (&SessionKey, &Reply)| match &begin.value {
             Value::BulkString(value) => head::is_of_another_key(key, value),
             _ => false,
         };
-        if keys.iter().zip(&begins).any(is_anothers) {
+        if keys.iter().zip(&begins).any(is_foreign) {
             // Either replies are out of step, and then another connection tells it right; or somebody copied a value.
             begins.iter().for_each(|begin| begin.origin.give_up());
             begins = ask().await?;
