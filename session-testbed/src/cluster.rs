@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use crate::{
     Error, Kind, RedisServer, Result,
     address::Addresses,
-    group::Group,
+    group::{Group, REPLICATION},
     redis::{field, password},
     topology::{Seen, View},
     wait::{NotYet, Wait},
@@ -22,7 +22,7 @@ const PRIMARIES: usize = 3;
 const SLOTS: usize = 16384;
 
 /// What makes a server a node of a cluster. Above all: a failed node is noticed soon.
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 8] = [
     "--cluster-enabled",
     "yes",
     "--cluster-announce-ip",
@@ -32,12 +32,6 @@ const OPTIONS: [&str; 14] = [
     // A replica stays with its primary, so that who takes over from whom is known.
     "--cluster-allow-replica-migration",
     "no",
-    "--replica-announce-ip",
-    "127.0.0.1",
-    "--repl-diskless-sync-delay",
-    "0",
-    "--repl-ping-replica-period",
-    "1",
 ];
 
 /// A cluster whose three primaries own all slots, and which answers for each of them.
@@ -95,7 +89,7 @@ impl RedisCluster {
         let password = password(options);
         let commands = group.published.iter().zip(&group.inside).map(|(port, bus)| {
             let (announced, bus, file) = (port.to_string(), bus.to_string(), format!("nodes-{port}.conf"));
-            let mut all = OPTIONS.to_vec();
+            let mut all = [OPTIONS.as_slice(), &REPLICATION].concat();
             all.extend(["--cluster-port", &bus, "--cluster-config-file", &file]);
             all.extend(["--replica-announce-port", &announced]);
             if let Some(password) = &password {

@@ -7,6 +7,16 @@ use crate::{
     engine::{self, Container, Network, Watcher},
 };
 
+/// The servers of a group announce themselves where they are published, and a replica gets its data at once.
+pub(crate) const REPLICATION: [&str; 6] = [
+    "--replica-announce-ip",
+    "127.0.0.1",
+    "--repl-diskless-sync-delay",
+    "0",
+    "--repl-ping-replica-period",
+    "1",
+];
+
 /// A container that runs no server, but holds the network and the published ports of a group, so that each server can end
 /// and start again while they stay. It and the servers are removed when it is dropped, and when this process ends.
 pub(crate) struct Group {

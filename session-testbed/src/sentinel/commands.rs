@@ -1,17 +1,11 @@
 //! The command lines of a group.
 
 use super::SERVICE;
-use crate::{Error, Kind, Result, group::with_file, redis::password};
-
-/// The group announces itself where it is published, and a replica gets its data at once.
-const OPTIONS: [&str; 6] = [
-    "--replica-announce-ip",
-    "127.0.0.1",
-    "--repl-diskless-sync-delay",
-    "0",
-    "--repl-ping-replica-period",
-    "1",
-];
+use crate::{
+    Error, Kind, Result,
+    group::{REPLICATION, with_file},
+    redis::password,
+};
 
 /// Milliseconds. Left alone, a sentinel looks for changes every ten seconds, and trusts nobody for thirty after it was
 /// held up for two.
@@ -47,7 +41,7 @@ pub(super) fn server(kind: Kind, port: u16, primary: u16, options: &[&str]) -> V
         true => String::new(),
         false => format!("replicaof 127.0.0.1 {primary}\n"),
     };
-    let mut all = OPTIONS.to_vec();
+    let mut all = REPLICATION.to_vec();
     all.extend(["--replica-announce-port", &announced]);
     let password = password(options);
     if let Some(password) = &password {
