@@ -196,14 +196,9 @@ impl Cluster {
     ) -> Result<Reply, Failure> {
         let mut one = Pipeline::with_capacity(1);
         one.add_command(command.clone());
-        let request = match writes {
-            true => Request::write_many(&one),
-            false => Request::read_many(&one),
-        };
-        let reply = self.ask(deadline, key, request).await?;
-        let strange = || Failure::Nowhere("another number of replies was given".to_owned());
-        let (mut values, origin) = reply.many(1).map_err(|_| strange())?;
-        let value = values.pop().ok_or_else(strange)?;
+        let reply = self.ask(deadline, key, Request::many(&one, writes)).await?;
+        let (mut values, origin) = reply.many(1)?;
+        let value = values.pop().ok_or(Failure::Strange("no reply was given"))?;
         Ok(Reply { value, origin })
     }
 

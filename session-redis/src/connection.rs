@@ -76,6 +76,8 @@ pub(crate) enum Failure {
     Deadline(Duration),
     /// No server to send it to; why.
     Nowhere(String),
+    /// What came is no reply to this request; what is wrong with it.
+    Strange(&'static str),
     /// Written, but not yet by as many replicas as were asked for.
     Replicas {
         confirmed: u64,

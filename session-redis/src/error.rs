@@ -12,6 +12,7 @@ impl From<Failure> for Error {
             Failure::Connect(limit) => format!("connecting took longer than {limit:?}"),
             Failure::Deadline(limit) => format!("no reply within {limit:?}"),
             Failure::Nowhere(text) => text,
+            Failure::Strange(what) => return unexpected(what),
             // The primary has it, and the replicas will unless it is lost before: whoever asks again finds it.
             Failure::Replicas {
                 confirmed,

@@ -41,10 +41,14 @@ impl Reply {
     }
 
     /// The replies to so many commands.
-    pub(crate) fn many(self, count: usize) -> Result<(Vec<Value>, Origin)> {
+    pub(crate) fn many(self, count: usize) -> Result<(Vec<Value>, Origin), Failure> {
         match self.value {
             Value::Array(values) if values.len() == count => Ok((values, self.origin)),
-            _ => Err(self.origin.out_of_step("another number of replies was given")),
+            _ => {
+                let what = "another number of replies was given";
+                self.origin.out_of_step(what);
+                Err(Failure::Strange(what))
+            }
         }
     }
 }

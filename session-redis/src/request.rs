@@ -29,7 +29,7 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn read_many(commands: &'a Pipeline) -> Self {
-        Self::of(Commands::Many(commands), false)
+        Self::many(commands, false)
     }
 
     /// A write whose second effect is its first.
@@ -37,9 +37,9 @@ impl<'a> Request<'a> {
         Self::of(Commands::One(command), true)
     }
 
-    /// Writes whose second effect is their first.
-    pub(crate) fn write_many(commands: &'a Pipeline) -> Self {
-        Self::of(Commands::Many(commands), true)
+    /// Commands of which some write, and whose second effect is their first; or that only read.
+    pub(crate) fn many(commands: &'a Pipeline, writes: bool) -> Self {
+        Self::of(Commands::Many(commands), writes)
     }
 
     /// A write that is never sent twice: should the first of two arrive last, it would undo what came in between.

@@ -26,6 +26,8 @@ pub(crate) struct Sentinels {
     sentinels: Vec<Client>,
     service: String,
     server: Template,
+    /// Where they are, without user and password.
+    place: String,
 }
 
 /// What came of asking somebody.
@@ -38,11 +40,12 @@ enum Step {
 }
 
 impl Sentinels {
-    pub(crate) fn new(sentinels: Vec<Client>, service: String, server: Template) -> Self {
+    pub(crate) fn new(sentinels: Vec<Client>, service: String, server: Template, place: String) -> Self {
         Self {
             sentinels,
             service,
             server,
+            place,
         }
     }
 
@@ -138,14 +141,8 @@ async fn log_in(client: Result<Client, RedisError>, address: Address) -> Step {
     }
 }
 
-/// `sessions of Sentinel 127.0.0.1:26379, 127.0.0.1:26380`
 impl fmt::Display for Sentinels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of Sentinel ", self.service)?;
-        for (at, sentinel) in self.sentinels.iter().enumerate() {
-            let comma = if at == 0 { "" } else { ", " };
-            write!(f, "{comma}{}", sentinel.get_connection_info().addr())?;
-        }
-        Ok(())
+        f.write_str(&self.place)
     }
 }

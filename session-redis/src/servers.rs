@@ -107,6 +107,7 @@ impl Servers {
     }
 
     pub(crate) fn open(self, nat: HashMap<Address, Address>, tuning: Tuning) -> Opened {
+        let place = self.to_string();
         match self.0 {
             Kind::One(client) => Opened::One(Node::new(Target::Server(client), tuning)),
             Kind::Sentinel {
@@ -114,7 +115,8 @@ impl Servers {
                 service,
                 server,
             } => {
-                let sentinels = Sentinels::new(sentinels, service, Template::new((*server).clone(), nat));
+                let server = Template::new((*server).clone(), nat);
+                let sentinels = Sentinels::new(sentinels, service, server, place);
                 Opened::One(Node::new(Target::Primary(Arc::new(sentinels)), tuning))
             }
             Kind::Cluster(nodes) => Opened::Cluster(Cluster::new(nodes, nat, tuning)),
@@ -218,15 +220,8 @@ pub(crate) async fn together(
     if pipeline.is_empty() {
         return Ok(Vec::new());
     }
-    let request = match writes {
-        true => Request::write_many(&pipeline),
-        false => Request::read_many(&pipeline),
-    };
-    let reply = node.ask(deadline, request).await?;
-    let (values, origin) = match reply.many(pipeline.len()) {
-        Ok(parts) => parts,
-        Err(_) => return Err(Failure::Nowhere("another number of replies was given".to_owned())),
-    };
+    let reply = node.ask(deadline, Request::many(&pipeline, writes)).await?;
+    let (values, origin) = reply.many(pipeline.len())?;
     let reply = |value| Reply {
         value,
         origin: origin.clone(),

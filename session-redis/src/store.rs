@@ -151,7 +151,7 @@ impl RedisStore {
     pub(crate) async fn read(&self, key: &[u8], commands: &Pipeline) -> Result<(Vec<Value>, Origin)> {
         let request = Request::read_many(commands);
         let reply = self.servers.ask(Deadline::after(self.read), key, request).await?;
-        reply.many(commands.len())
+        Ok(reply.many(commands.len())?)
     }
 
     /// The write is where it was to be: on the server, and on as many replicas as the store waits for. So is the note

@@ -185,6 +185,37 @@ impl RedisStore {
         Ok(ended)
     }
 
+    /// What is kept under each key that is noted, and the server's time in milliseconds before the first look.
+    async fn gone_through(
+        &self,
+        index: &[u8],
+        subject: &Subject,
+    ) -> Result<(u64, HashMap<SessionKey, Seen>)> {
+        let mut known: HashMap<SessionKey, Seen> = HashMap::new();
+        let mut begun = None;
+        for _ in 0..MOST_ROUNDS {
+            let (now, mut noted) = self.noted(index).await?;
+            let begun = *begun.get_or_insert(now);
+            // What had no record may have one by now: it is noted before it is written.
+            noted.retain(|key| known.get(key).is_none_or(|seen| *seen == Seen::Nothing));
+            let mut moved = false;
+            for batch in noted.chunks(BATCH) {
+                for (key, seen) in batch.iter().zip(self.looked_at(subject, batch).await?) {
+                    moved |= seen == Seen::Another;
+                    known.insert(*key, seen);
+                }
+            }
+            // A record that is another's now may have been renewed after the list was read and before it was looked
+            // at; its new key was noted by then, but not yet written when that was looked at. So once more. Without
+            // such a one, each session that was there when the list was read has been seen.
+            if !moved {
+                return Ok((begun, known));
+            }
+        }
+        let text = "sessions are renewed as fast as they are listed";
+        Err(Error::new(ErrorKind::Unavailable, BACKEND).with_detail(text))
+    }
+
     /// Forgets those of `gone` that were noted long before `now`, the server's time before they were looked at.
     async fn prune(&self, index: &[u8], gone: &[SessionKey], now: u64) -> Result<()> {
         let on_its_way = ON_ITS_WAY.max(self.write.saturating_mul(2));
@@ -217,47 +248,14 @@ fn millis(time: &[Value]) -> Option<u64> {
 impl Subjects for RedisStore {
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
         let index = self.index_key(subject);
-        let mut known: HashMap<SessionKey, Seen> = HashMap::new();
-        let mut begun = None;
-        let mut complete = false;
-        for _ in 0..MOST_ROUNDS {
-            let (now, mut noted) = self.noted(&index).await?;
-            begun.get_or_insert(now);
-            // What had no record may have one by now: it is noted before it is written.
-            noted.retain(|key| known.get(key).is_none_or(|seen| *seen == Seen::Nothing));
-            let mut moved = false;
-            for batch in noted.chunks(BATCH) {
-                for (key, seen) in batch.iter().zip(self.looked_at(subject, batch).await?) {
-                    moved |= seen == Seen::Another;
-                    known.insert(*key, seen);
-                }
-            }
-            // A record that is another's now may have been renewed after the list was read and before it was looked
-            // at; its new key was noted by then, but not yet written when that was looked at. So once more. Without
-            // such a one, each session that was there when the list was read has been seen.
-            if !moved {
-                complete = true;
-                break;
-            }
-        }
-        if !complete {
-            let text = "sessions are renewed as fast as they are listed";
-            return Err(Error::new(ErrorKind::Unavailable, BACKEND).with_detail(text));
-        }
-        let of = |is_live: bool| {
-            let wanted = move |(_, seen): &(&SessionKey, &Seen)| (**seen == Seen::Live) == is_live;
-            known
-                .iter()
-                .filter(wanted)
-                .map(|(key, _)| *key)
-                .collect::<Vec<_>>()
-        };
-        let (live, gone) = (of(true), of(false));
-        if let Err(error) = self.prune(&index, &gone, begun.unwrap_or(0)).await {
+        let (begun, found) = self.gone_through(&index, subject).await?;
+        let (live, gone): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, seen)| *seen == Seen::Live);
+        let keys = |found: Vec<(SessionKey, Seen)>| found.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        if let Err(error) = self.prune(&index, &keys(gone), begun).await {
             // The list is right without it; the next one tries again.
             tracing::debug!(%error, "the index was not pruned");
         }
-        Ok(live)
+        Ok(keys(live))
     }
 
     async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64> {

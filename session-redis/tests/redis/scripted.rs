@@ -392,4 +392,13 @@ async fn primary_is_the_one_that_most_sentinels_name() {
     let gone = Client::open(format!("redis://{nobody}/")).unwrap();
     let text = asked(vec![gone.clone(), behind.client(), gone]).await;
     assert!(text.contains("ERR old"), "{text}");
+    // Or hang: these take connections, and nobody speaks.
+    let silent = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut sentinels: Vec<_> = silent
+        .iter()
+        .map(|silent| Client::open(format!("redis://{}/", silent.local_addr().unwrap())).unwrap())
+        .collect();
+    sentinels.push(behind.client());
+    let text = asked(sentinels).await;
+    assert!(text.contains("ERR old"), "{text}");
 }
