@@ -1,0 +1,393 @@
+//! Concurrent calls share a round trip.
+
+use std::{
+    fmt, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    Carrier, Failure,
+    queue::{Entry, Queue, Turn},
+    unwind::caught,
+};
+
+/// How much goes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Batches under way at once. Default: 4.
+    pub lanes: usize,
+    /// Calls in a batch. Default: 256.
+    pub batch: usize,
+    /// What the calls of a batch weigh together, by [`Carrier::weight`]; a call that is heavier travels alone. Default:
+    /// 4 MiB.
+    pub weight: usize,
+    /// Calls that may wait; the next one is [`Failure::Full`]. Default: 65,536.
+    pub waiting: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            lanes: 4,
+            batch: 256,
+            weight: 4 * 1024 * 1024,
+            waiting: 65_536,
+        }
+    }
+}
+
+impl Limits {
+    /// Other `lanes`, at least one.
+    #[must_use]
+    pub fn with_lanes(mut self, lanes: usize) -> Self {
+        self.lanes = lanes.max(1);
+        self
+    }
+
+    /// Other `batch`, at least one.
+    #[must_use]
+    pub fn with_batch(mut self, calls: usize) -> Self {
+        self.batch = calls.max(1);
+        self
+    }
+
+    /// Other `weight`.
+    #[must_use]
+    pub fn with_weight(mut self, weight: usize) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Other `waiting`, at least one.
+    #[must_use]
+    pub fn with_waiting(mut self, calls: usize) -> Self {
+        self.waiting = calls.max(1);
+        self
+    }
+}
+
+/// Concurrent calls share a round trip: see the [crate's front page](crate).
+pub struct Coalescer<C: Carrier> {
+    shared: Arc<Shared<C>>,
+}
+
+struct Shared<C: Carrier> {
+    carrier: C,
+    limits: Limits,
+    state: Mutex<State<C>>,
+    /// The last batch of a closed coalescer has ended.
+    ended: Notify,
+}
+
+struct State<C: Carrier> {
+    queue: Queue<C::Key, Waiting<C>>,
+    /// Batches under way.
+    lanes: usize,
+    /// Whether a task waits for a lane. There is one at most: what arrives meanwhile goes with it.
+    collecting: bool,
+    closed: bool,
+}
+
+/// A call, and where its answer goes.
+struct Waiting<C: Carrier> {
+    call: C::Call,
+    answer: oneshot::Sender<Result<C::Answer, Failure<C::Error>>>,
+}
+
+impl<C: Carrier> Coalescer<C> {
+    /// A coalescer that sends its calls by `carrier`.
+    #[must_use]
+    pub fn new(carrier: C, limits: Limits) -> Self {
+        let state = State {
+            queue: Queue::new(),
+            lanes: 0,
+            collecting: false,
+            closed: false,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                carrier,
+                limits,
+                state: Mutex::new(state),
+                ended: Notify::new(),
+            }),
+        }
+    }
+
+    /// What sends the calls.
+    #[must_use]
+    pub fn carrier(&self) -> &C {
+        &self.shared.carrier
+    }
+
+    /// Sends a call, with others where lanes are busy, and waits for its answer until the deadline.
+    ///
+    /// A future that is dropped takes its call back if it was not sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says whether the call may have reached the server.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with a timer.
+    pub async fn call(&self, call: C::Call, deadline: Instant) -> Result<C::Answer, Failure<C::Error>> {
+        let (sender, receiver) = oneshot::channel();
+        let key = C::key(&call);
+        let entry = Entry {
+            key: key.clone(),
+            weight: C::weight(&call),
+            deadline,
+            value: Waiting { call, answer: sender },
+        };
+        let place = {
+            let mut state = self.shared.state();
+            if state.closed {
+                return Err(Failure::Closed);
+            }
+            if state.queue.len() >= self.shared.limits.waiting {
+                return Err(Failure::Full);
+            }
+            let turn = state.queue.push(entry);
+            self.shared.collect(&mut state);
+            Place {
+                shared: &self.shared,
+                turn,
+                key,
+            }
+        };
+        match timeout_at(deadline, receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Failure::Lost),
+            Err(_) => Err(match place.withdraw() {
+                true => Failure::NotSent,
+                false => Failure::NotAnswered,
+            }),
+        }
+    }
+
+    /// Takes no further calls, and returns when the last of those that came before has ended.
+    pub async fn close(&self) {
+        let mut ended = std::pin::pin!(self.shared.ended.notified());
+        loop {
+            // Before the look, or the end that comes after it is missed.
+            ended.as_mut().enable();
+            {
+                let mut state = self.shared.state();
+                state.closed = true;
+                if state.has_ended() {
+                    return;
+                }
+            }
+            ended.as_mut().await;
+            ended.set(self.shared.ended.notified());
+        }
+    }
+}
+
+impl<C: Carrier> fmt::Debug for Coalescer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.state();
+        f.debug_struct("Coalescer")
+            .field("limits", &self.shared.limits)
+            .field("waiting", &state.queue.len())
+            .field("lanes", &state.lanes)
+            .field("closed", &state.closed)
+            .finish()
+    }
+}
+
+/// A caller's place in the queue, which it leaves when it goes.
+struct Place<'a, C: Carrier> {
+    shared: &'a Arc<Shared<C>>,
+    turn: Turn,
+    key: Option<C::Key>,
+}
+
+impl<C: Carrier> Place<'_, C> {
+    /// Whether the call was not sent yet. It will not be.
+    fn withdraw(&self) -> bool {
+        let mut state = self.shared.state();
+        let entry = state.queue.withdraw(self.turn, self.key.as_ref());
+        // The next call of its key may have become ready, while no task was waiting for a lane.
+        self.shared.collect(&mut state);
+        drop(state);
+        entry.is_some()
+    }
+}
+
+impl<C: Carrier> Drop for Place<'_, C> {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+impl<C: Carrier> State<C> {
+    fn has_ended(&self) -> bool {
+        self.queue.len() == 0 && self.lanes == 0 && !self.collecting
+    }
+}
+
+impl<C: Carrier> Shared<C> {
+    fn state(&self) -> MutexGuard<'_, State<C>> {
+        // Nothing panics under the lock but what drops a caller's value; the state is whole then too.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that somebody waits for a lane, if a call is ready and a lane may be had.
+    fn collect(self: &Arc<Self>, state: &mut State<C>) {
+        if state.collecting || state.lanes >= self.limits.lanes || !state.queue.has_ready() {
+            if state.closed && state.has_ended() {
+                self.ended.notify_waiters();
+            }
+            return;
+        }
+        // Without a runtime there is nobody to send it: those who wait end by their deadlines.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        state.collecting = true;
+        let collecting = Collecting {
+            shared: Arc::clone(self),
+        };
+        runtime.spawn(collecting.run());
+    }
+}
+
+/// The one task that waits for a lane.
+struct Collecting<C: Carrier> {
+    shared: Arc<Shared<C>>,
+}
+
+impl<C: Carrier> Collecting<C> {
+    async fn run(self) {
+        let Some(lane) = self.lane().await else {
+            return;
+        };
+        let batch = self.take();
+        if !batch.is_empty() {
+            batch.carry(lane).await;
+        }
+    }
+
+    /// `None`: there was no lane, and nobody is waiting any more.
+    async fn lane(&self) -> Option<C::Lane> {
+        loop {
+            let begun = self.shared.state().queue.next_turn();
+            let failure = match caught(self.shared.carrier.lane()).await {
+                Some(Ok(lane)) => return Some(lane),
+                Some(Err(error)) => Failure::NoLane(error),
+                None => Failure::Lost,
+            };
+            // Who came later has not been tried for.
+            let failed = self.shared.state().queue.take_before(begun);
+            for entry in failed {
+                // Whoever is gone needs no answer.
+                let _ = entry.value.answer.send(Err(failure.clone()));
+            }
+            if !self.shared.state().queue.has_ready() {
+                return None;
+            }
+        }
+    }
+
+    /// What goes with the lane. From here on another task may wait for the next one.
+    fn take(self) -> Batch<C> {
+        let shared = Arc::clone(&self.shared);
+        let now = Instant::now();
+        let mut batch = Batch {
+            shared: Arc::clone(&shared),
+            calls: Vec::new(),
+            keys: Vec::new(),
+            answers: Vec::new(),
+            deadline: now,
+        };
+        let mut late = Vec::new();
+        {
+            let mut state = shared.state();
+            state.lanes += 1;
+            let limits = shared.limits;
+            for entry in state.queue.take(limits.batch, limits.weight) {
+                if entry.deadline <= now {
+                    if let Some(key) = &entry.key {
+                        state.queue.free(key);
+                    }
+                    late.push(entry.value);
+                    continue;
+                }
+                batch.deadline = batch.deadline.max(entry.deadline);
+                batch.keys.extend(entry.key);
+                batch.calls.push(entry.value.call);
+                batch.answers.push(entry.value.answer);
+            }
+        }
+        for waiting in late {
+            let _ = waiting.answer.send(Err(Failure::NotSent));
+        }
+        // Lets the next task begin.
+        drop(self);
+        batch
+    }
+}
+
+impl<C: Carrier> Drop for Collecting<C> {
+    /// However it ends, with its runtime too: whoever waits is not forgotten.
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.collecting = false;
+        self.shared.collect(&mut state);
+    }
+}
+
+/// Calls that travel together.
+struct Batch<C: Carrier> {
+    shared: Arc<Shared<C>>,
+    calls: Vec<C::Call>,
+    keys: Vec<C::Key>,
+    answers: Vec<oneshot::Sender<Result<C::Answer, Failure<C::Error>>>>,
+    /// The latest among the calls': nobody waits longer.
+    deadline: Instant,
+}
+
+impl<C: Carrier> Batch<C> {
+    fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    async fn carry(mut self, lane: C::Lane) {
+        let calls = mem::take(&mut self.calls);
+        let carried = timeout_at(self.deadline, caught(self.shared.carrier.carry(lane, calls))).await;
+        let answers = match carried {
+            Ok(Some(answers)) => answers,
+            // A panic; or a deadline, which the callers have met themselves.
+            Ok(None) | Err(_) => Vec::new(),
+        };
+        // The lane and the keys first: a caller that is answered may call again at once.
+        let senders = mem::take(&mut self.answers);
+        let expected = senders.len();
+        drop(self);
+        if answers.len() == expected {
+            for (sender, answer) in senders.into_iter().zip(answers) {
+                let _ = sender.send(Ok(answer));
+            }
+        }
+        // Else whose answer is which is not known: all senders are dropped, which is `Lost`.
+    }
+}
+
+impl<C: Carrier> Drop for Batch<C> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.lanes -= 1;
+        for key in &self.keys {
+            state.queue.free(key);
+        }
+        self.shared.collect(&mut state);
+    }
+}

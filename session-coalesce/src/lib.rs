@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+mod carrier;
+mod coalescer;
+mod failure;
+mod queue;
+mod unwind;
+
+pub use self::{
+    carrier::Carrier,
+    coalescer::{Coalescer, Limits},
+    failure::Failure,
+};
