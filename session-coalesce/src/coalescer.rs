@@ -97,8 +97,11 @@ struct State<C: Carrier> {
 /// A call, and where its answer goes.
 struct Waiting<C: Carrier> {
     call: C::Call,
-    answer: oneshot::Sender<Result<C::Answer, Failure<C::Error>>>,
+    answer: Answering<C>,
 }
+
+/// Where an answer goes.
+type Answering<C> = oneshot::Sender<Result<<C as Carrier>::Answer, Failure<<C as Carrier>::Error>>>;
 
 impl<C: Carrier> Coalescer<C> {
     /// A coalescer that sends its calls by `carrier`.
@@ -350,7 +353,7 @@ struct Batch<C: Carrier> {
     shared: Arc<Shared<C>>,
     calls: Vec<C::Call>,
     keys: Vec<C::Key>,
-    answers: Vec<oneshot::Sender<Result<C::Answer, Failure<C::Error>>>>,
+    answers: Vec<Answering<C>>,
     /// The latest among the calls': nobody waits longer.
     deadline: Instant,
 }
