@@ -10,7 +10,7 @@ const LIST: &str = include_str!("../images.txt");
 /// The image of `server`, by name and tag: that of `SESSION_TEST_<SERVER>_IMAGE`, else the first of the two in
 /// `images.txt` that the engine has.
 pub(crate) async fn image(server: &str) -> Result<(String, String)> {
-    let variable = format!("SESSION_TEST_{}_IMAGE", server.to_uppercase());
+    let variable = format!("SESSION_TEST_{}_IMAGE", server.to_uppercase().replace('-', "_"));
     let full = match env::var(&variable) {
         Ok(image) => image,
         Err(_) => present(server).await?,
@@ -49,11 +49,15 @@ mod tests {
 
     #[test]
     fn every_server_has_its_line() {
-        assert_eq!(candidates("redis").unwrap()[1], "session-testbed/redis:8-debian");
-        assert_eq!(
-            candidates("valkey").unwrap()[1],
-            "session-testbed/valkey:8-debian"
-        );
-        assert!(candidates("postgres").is_none());
+        for (server, built) in [
+            ("redis", "session-testbed/redis:8-debian-2"),
+            ("valkey", "session-testbed/valkey:8-debian-2"),
+            ("postgres", "session-testbed/postgres:17-debian-2"),
+            ("postgres-15", "session-testbed/postgres:15-debian-2"),
+            ("pgbouncer", "session-testbed/pgbouncer:1-debian-2"),
+        ] {
+            assert_eq!(candidates(server).unwrap()[1], built);
+        }
+        assert!(candidates("mysql").is_none());
     }
 }

@@ -11,13 +11,23 @@ use std::{
 use session_testbed::{Kind, RedisCluster, RedisServer};
 
 /// What the program starts, and in how many containers: a group has one more than servers, which holds its network.
-const ALL: [(&str, usize); 3] = [("redis", 1), ("redis-cluster", 4), ("redis-sentinel", 7)];
+const ALL: &[(&str, usize)] = &[
+    ("redis", 1),
+    ("redis-cluster", 4),
+    ("redis-sentinel", 7),
+    #[cfg(feature = "postgres")]
+    ("postgres", 1),
+    #[cfg(feature = "postgres")]
+    ("postgres-15", 1),
+    #[cfg(feature = "postgres")]
+    ("pgbouncer", 2),
+];
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn containers_end_with_their_process() {
-    for (what, count) in ALL {
+    for &(what, count) in ALL {
         let (mut child, pid) = process_with(what);
         assert_eq!(containers_of(pid), count, "{what}");
         drop(child.stdin.take());
@@ -29,7 +39,7 @@ fn containers_end_with_their_process() {
 /// No code of the process runs: neither for a panic that aborts, nor for the machine's lack of memory.
 #[test]
 fn containers_end_with_their_process_after_sigkill_too() {
-    for (what, count) in ALL {
+    for &(what, count) in ALL {
         let (mut child, pid) = process_with(what);
         assert_eq!(containers_of(pid), count, "{what}");
         child.kill().unwrap();
@@ -86,7 +96,8 @@ fn process_with(what: &str) -> (Child, u32) {
     BufReader::new(child.stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
-    assert!(line.starts_with("redis"), "no server: {line:?}");
+    let is_url = line.starts_with("redis") || line.starts_with("postgres://");
+    assert!(is_url, "no server: {line:?}");
     let pid = child.id();
     (child, pid)
 }
