@@ -19,8 +19,8 @@ const TOLERANCE: Duration = Duration::from_secs(1);
 impl Clock {
     /// The command, with datefudge loaded before the C library. That it is there is for [`Clock::check`] to see.
     ///
-    /// Not libfaketime: to a handler of signals it tells the real time if the signal ended a wait, which most do. So
-    /// PostgreSQL would never reach its timeouts, or reach them all at once.
+    /// Not libfaketime: while the server waits, it tells the real time to a handler of signals, where PostgreSQL asks for
+    /// it. No timeout would be right.
     pub(crate) fn command(self, command: Vec<String>) -> Vec<String> {
         let subtracted = match self {
             Self::Ahead(length) => format!("-{}", length.as_secs()),
