@@ -45,9 +45,25 @@ pub(crate) enum Network {
     Of(String),
 }
 
+/// A folder that a container has beside its image.
+#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "Redis keeps nothing"))]
+pub(crate) enum Folder<'a> {
+    None,
+    /// An empty one at this path, which is there as long as the container is.
+    Own(&'a str),
+    /// That of another container, at the same path.
+    Of(&'a Container),
+}
+
 impl Container {
     /// Starts `command` in the image of `server`. That it listens is for the caller to see.
-    pub(crate) async fn start(server: &str, port: u16, command: &[String]) -> Result<Self> {
+    pub(crate) async fn start(
+        server: &str,
+        port: u16,
+        folder: Folder<'_>,
+        command: &[String],
+    ) -> Result<Self> {
+        let folder = &folder;
         // Chosen here, because a port that the engine chooses is another one after a restart.
         with_free_ports(1, |ports| async move {
             let name = new_name();
@@ -56,7 +72,7 @@ impl Container {
                 published: vec![(ports[0], port)],
                 reserved: vec![],
             };
-            run(server, &name, network, command).await?;
+            run(server, &name, network, folder, command).await?;
             Ok(Self {
                 name,
                 port: ports[0],
@@ -69,7 +85,8 @@ impl Container {
     /// Starts `command` in the network of the container `group`, which publishes `port` and removes this one.
     pub(crate) async fn join(server: &str, group: &str, port: u16, command: &[String]) -> Result<Self> {
         let name = name_in(group, port);
-        run(server, &name, Network::Of(group.to_owned()), command).await?;
+        let network = Network::Of(group.to_owned());
+        run(server, &name, network, &Folder::None, command).await?;
         Ok(Self {
             name,
             port,
@@ -80,6 +97,26 @@ impl Container {
     /// Sends the container's first process a signal (`"KILL"`, `"STOP"`, `"CONT"`).
     pub(crate) async fn signal(&self, name: &str) -> Result<()> {
         docker(&["kill", "--signal", name, &self.name]).await.map(drop)
+    }
+
+    /// Stops every process of the container at one moment, or lets them go on.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn freeze(&self, is_frozen: bool) -> Result<()> {
+        let command = if is_frozen { "pause" } else { "unpause" };
+        docker(&[command, &self.name]).await.map(drop)
+    }
+
+    /// Sends the container's first process a signal, and waits until it has ended for that: well, or this fails.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn end(&self, signal: &str) -> Result<()> {
+        self.signal(signal).await?;
+        let status = docker(&["wait", &self.name]).await?;
+        match status.trim() {
+            "0" => Ok(()),
+            status => Err(Error::new(format!(
+                "the server ended with {status} after SIG{signal}"
+            ))),
+        }
     }
 
     /// Starts the container again after its process has ended, on the same port.
@@ -150,12 +187,18 @@ where
 }
 
 /// Runs `command` in a container of the image of `server`, which a [`Watcher`] knows by its name already.
-pub(crate) async fn run(server: &str, name: &str, network: Network, command: &[String]) -> Result<()> {
+pub(crate) async fn run(
+    server: &str,
+    name: &str,
+    network: Network,
+    folder: &Folder<'_>,
+    command: &[String],
+) -> Result<()> {
     static SWEPT: OnceCell<()> = OnceCell::const_new();
     SWEPT.get_or_try_init(remove_stale).await?;
 
     let (image, tag) = images::image(server).await?;
-    let container = request(GenericImage::new(image, tag), name, network, command)
+    let container = request(GenericImage::new(image, tag), name, network, folder, command)
         .start()
         .await
         .map_err(|error| Error::new(format!("{server} does not start in a container: {error}")))?;
@@ -168,6 +211,7 @@ fn request(
     image: GenericImage,
     name: &str,
     network: Network,
+    folder: &Folder<'_>,
     command: &[String],
 ) -> ContainerRequest<GenericImage> {
     let mut request = image
@@ -175,12 +219,22 @@ fn request(
         .with_container_name(name)
         .with_label(OWNER, owner())
         .with_startup_timeout(PATIENCE);
-    match network {
-        Network::Own { published, reserved } => {
-            for (host_port, port) in published {
-                request = request.with_mapped_port(host_port, port.tcp());
-            }
-            request.with_host_config_modifier(move |config| {
+    // Without a name before the path, it goes with the last container that has it.
+    let (binds, volumes_from) = match folder {
+        Folder::None => (None, None),
+        Folder::Own(path) => (Some(vec![(*path).to_owned()]), None),
+        Folder::Of(other) => (None, Some(vec![other.name.clone()])),
+    };
+    if let Network::Own { published, .. } = &network {
+        for (host_port, port) in published {
+            request = request.with_mapped_port(*host_port, port.tcp());
+        }
+    }
+    request.with_host_config_modifier(move |config| {
+        config.binds = binds.clone();
+        config.volumes_from = volumes_from.clone();
+        match &network {
+            Network::Own { reserved, .. } => {
                 // Tests and their servers are nobody else's to reach.
                 let ports = config.port_bindings.iter_mut();
                 for binding in ports.flat_map(HashMap::values_mut).flatten().flatten() {
@@ -191,15 +245,15 @@ fn request(
                     let sysctls = config.sysctls.get_or_insert_default();
                     sysctls.insert("net.ipv4.ip_local_reserved_ports".to_owned(), list.join(","));
                 }
-            })
+            }
+            Network::Of(other) => {
+                // with_network would look for a network of that name, and make one.
+                config.network_mode = Some(format!("container:{other}"));
+                config.publish_all_ports = None;
+                config.port_bindings = None;
+            }
         }
-        Network::Of(other) => request.with_host_config_modifier(move |config| {
-            // with_network would look for a network of that name, and make one.
-            config.network_mode = Some(format!("container:{other}"));
-            config.publish_all_ports = None;
-            config.port_bindings = None;
-        }),
-    }
+    })
 }
 
 /// Whether the engine has an image.

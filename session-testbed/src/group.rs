@@ -4,7 +4,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     Error, Result,
-    engine::{self, Container, Network, Watcher},
+    engine::{self, Container, Folder, Network, Watcher},
 };
 
 /// The servers of a group announce themselves where they are published, and a replica gets its data at once.
@@ -48,7 +48,7 @@ impl Group {
                 reserved: ports.clone(),
             };
             let command = ["sleep".to_owned(), "infinity".to_owned()];
-            engine::run(server, &name, network, &command).await?;
+            engine::run(server, &name, network, &Folder::None, &command).await?;
             Ok(Self {
                 server,
                 name,

@@ -7,10 +7,9 @@ use crate::{Error, Result, engine};
 /// The only place that names images. `scripts/images` reads it too.
 const LIST: &str = include_str!("../images.txt");
 
-/// The image of `server`, by name and tag: that of `SESSION_TEST_<SERVER>_IMAGE`, else the first of the two in
-/// `images.txt` that the engine has.
+/// The image of `server`, by name and tag: that of `SESSION_TEST_<SERVER>_IMAGE`, else that of `images.txt`.
 pub(crate) async fn image(server: &str) -> Result<(String, String)> {
-    let variable = format!("SESSION_TEST_{}_IMAGE", server.to_uppercase());
+    let variable = format!("SESSION_TEST_{}_IMAGE", server.to_uppercase().replace('-', "_"));
     let full = match env::var(&variable) {
         Ok(image) => image,
         Err(_) => present(server).await?,
@@ -23,23 +22,20 @@ pub(crate) async fn image(server: &str) -> Result<(String, String)> {
 }
 
 async fn present(server: &str) -> Result<String> {
-    let candidates = candidates(server)
+    let image = listed(server)
         .ok_or_else(|| Error::new(format!("session-testbed/images.txt has no line for {server}")))?;
-    for image in candidates {
-        if engine::has_image(image).await? {
-            return Ok(image.to_owned());
-        }
+    match engine::has_image(image).await? {
+        true => Ok(image.to_owned()),
+        false => Err(Error::new(format!(
+            "the engine has no image {image}: run scripts/images"
+        ))),
     }
-    Err(Error::new(format!(
-        "the engine has neither of {} and {}: run scripts/images",
-        candidates[0], candidates[1]
-    )))
 }
 
-fn candidates(server: &str) -> Option<[&'static str; 2]> {
+fn listed(server: &str) -> Option<&'static str> {
     LIST.lines().find_map(|line| {
         let mut words = line.split_whitespace();
-        (words.next()? == server).then_some([words.next()?, words.next()?])
+        (words.next()? == server).then_some(words.nth(1)?)
     })
 }
 
@@ -49,11 +45,15 @@ mod tests {
 
     #[test]
     fn every_server_has_its_line() {
-        assert_eq!(candidates("redis").unwrap()[1], "session-testbed/redis:8-debian");
-        assert_eq!(
-            candidates("valkey").unwrap()[1],
-            "session-testbed/valkey:8-debian"
-        );
-        assert!(candidates("postgres").is_none());
+        for (server, image) in [
+            ("redis", "session-testbed/redis:8-debian-2"),
+            ("valkey", "session-testbed/valkey:8-debian-2"),
+            ("postgres", "session-testbed/postgres:17-debian-2"),
+            ("postgres-15", "session-testbed/postgres:15-debian-2"),
+            ("pgbouncer", "session-testbed/pgbouncer:1-debian-2"),
+        ] {
+            assert_eq!(listed(server), Some(image));
+        }
+        assert!(listed("mysql").is_none());
     }
 }

@@ -1,19 +1,30 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod clock;
 mod cluster;
 mod engine;
 mod error;
 mod group;
 mod images;
+#[cfg(feature = "postgres")]
+mod pgbouncer;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod redis;
 mod sentinel;
 mod topology;
 mod wait;
 
 pub use self::{
+    clock::Clock,
     cluster::RedisCluster,
     error::{Error, Result},
     redis::{Kind, RedisServer},
     sentinel::SentinelGroup,
+};
+#[cfg(feature = "postgres")]
+pub use self::{
+    pgbouncer::PgBouncer,
+    postgres::{PostgresServer, Version},
 };

@@ -11,26 +11,65 @@ use session_testbed::{Error, Kind, RedisCluster, RedisServer, SentinelGroup};
 
 const USAGE: &str = "usage: session-testbed redis|valkey
        session-testbed redis-cluster|valkey-cluster    3 primaries
-       session-testbed redis-sentinel|valkey-sentinel  1 primary, 2 replicas, 3 sentinels";
+       session-testbed redis-sentinel|valkey-sentinel  1 primary, 2 replicas, 3 sentinels
+       session-testbed postgres|postgres-15            needs --features postgres
+       session-testbed pgbouncer                       needs --features postgres; before PostgreSQL 17";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let what = env::args().nth(1).unwrap_or_default();
-    let (server, shape) = what.split_once('-').unwrap_or((&what, ""));
+    match run(&what).await {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => fail(&error.to_string()),
+        None => fail(USAGE),
+    }
+}
+
+/// Nothing if there is no such thing.
+async fn run(what: &str) -> Option<Result<(), Error>> {
+    #[cfg(feature = "postgres")]
+    if let Some(ended) = postgres::run(what).await {
+        return Some(ended);
+    }
+    let (server, shape) = what.split_once('-').unwrap_or((what, ""));
     let kind = match server {
         "redis" => Kind::Redis,
         "valkey" => Kind::Valkey,
-        _ => return fail(USAGE),
+        _ => return None,
     };
-    let ended = match shape {
+    Some(match shape {
         "" => hold(RedisServer::start(kind, &[]).await, RedisServer::url),
         "cluster" => hold(RedisCluster::start(kind, 0, &[]).await, RedisCluster::url),
         "sentinel" => hold(SentinelGroup::start(kind, &[]).await, SentinelGroup::url),
-        _ => return fail(USAGE),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string()),
+        _ => return None,
+    })
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use session_testbed::{Error, PgBouncer, PostgresServer, Version};
+
+    use super::hold;
+
+    pub(super) async fn run(what: &str) -> Option<Result<(), Error>> {
+        Some(match what {
+            "postgres" => hold(
+                PostgresServer::start(Version::V17, &[]).await,
+                PostgresServer::url,
+            ),
+            "postgres-15" => hold(
+                PostgresServer::start(Version::V15, &[]).await,
+                PostgresServer::url,
+            ),
+            "pgbouncer" => hold(bouncer().await, |(_, bouncer)| bouncer.url()),
+            _ => return None,
+        })
+    }
+
+    async fn bouncer() -> Result<(PostgresServer, PgBouncer), Error> {
+        let server = PostgresServer::start(Version::V17, &[]).await?;
+        let bouncer = PgBouncer::start(&server).await?;
+        Ok((server, bouncer))
     }
 }
 

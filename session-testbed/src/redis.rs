@@ -9,10 +9,13 @@ use redis::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    Error, Result,
-    engine::Container,
-    wait::{NotYet, Wait},
+    Clock, Error, Result,
+    engine::{Container, Folder},
+    wait::{NotYet, Server, Wait},
 };
+
+/// Where a server listens in its container.
+const PORT: u16 = 6379;
 
 /// Within this time, a server on this machine answers a question that costs it nothing; one that is paused never does.
 const SOON: Duration = Duration::from_secs(1);
@@ -101,9 +104,29 @@ impl RedisServer {
     ///
     /// As [`RedisServer::shared`].
     pub async fn start(kind: Kind, options: &[&str]) -> Result<Self> {
-        let command = kind.command(6379, options);
-        let container = Container::start(kind.name(), 6379, &command).await?;
-        let server = Self::new(kind, container, password(options));
+        Self::run(kind, kind.command(PORT, options), password(options)).await
+    }
+
+    /// As [`RedisServer::start`], with its clock off.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedisServer::shared`]; the server's clock is right, because its image lacks what that needs.
+    pub async fn start_with_clock(kind: Kind, clock: Clock, options: &[&str]) -> Result<Self> {
+        let command = clock.command(kind.command(PORT, options));
+        let server = Self::run(kind, command, password(options)).await?;
+        clock
+            .check(async {
+                let (seconds, micros): (u64, u64) = server.ask(&["TIME"]).await?;
+                Ok(Duration::from_secs(seconds) + Duration::from_micros(micros))
+            })
+            .await?;
+        Ok(server)
+    }
+
+    async fn run(kind: Kind, command: Vec<String>, password: Option<String>) -> Result<Self> {
+        let container = Container::start(kind.name(), PORT, Folder::None, &command).await?;
+        let server = Self::new(kind, container, password);
         server.answers().await?;
         Ok(server)
     }
@@ -253,13 +276,12 @@ impl RedisServer {
             wait.again(NotYet::new(self, error)).await?;
         }
     }
+}
 
-    /// What the server wrote to its log, as far as we can see it.
-    pub(crate) async fn log(&self) -> String {
-        match &self.container {
-            Some(container) => container.log().await,
-            None => String::new(),
-        }
+impl Server for RedisServer {
+    fn place(&self) -> Result<String> {
+        let (host, port) = self.address()?;
+        Ok(format!("{host}:{port}"))
     }
 
     fn container(&self) -> Result<&Container> {

@@ -2,10 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Error, RedisServer, Result};
+use crate::{Error, Result, engine::Container};
 
 /// Longer than any server takes to begin or to agree with others, on a loaded machine too.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who is asked.
+pub(crate) trait Server: Sync {
+    /// `HOST:PORT`
+    fn place(&self) -> Result<String>;
+
+    /// Where it runs, if that is ours to say.
+    fn container(&self) -> Result<&Container>;
+}
 
 /// Asks again until the answer is yes, and not for ever.
 pub(crate) struct Wait {
@@ -15,7 +24,7 @@ pub(crate) struct Wait {
 
 /// The answer was no.
 pub(crate) struct NotYet<'a> {
-    server: &'a RedisServer,
+    server: &'a dyn Server,
     why: String,
 }
 
@@ -32,9 +41,12 @@ impl Wait {
     pub(crate) async fn again(&mut self, no: NotYet<'_>) -> Result<()> {
         if self.begun.elapsed() > PATIENCE {
             let Self { what, .. } = self;
-            let place = no.place();
             let NotYet { server, why } = no;
-            let log = server.log().await;
+            let place = server.place().unwrap_or_else(|error| error.to_string());
+            let log = match server.container() {
+                Ok(container) => container.log().await,
+                Err(_) => String::new(),
+            };
             return Err(Error::new(format!(
                 "{what} is not ready after {PATIENCE:?}: {place}: {why}\n{log}"
             )));
@@ -46,17 +58,10 @@ impl Wait {
 }
 
 impl<'a> NotYet<'a> {
-    pub(crate) fn new(server: &'a RedisServer, why: impl ToString) -> Self {
+    pub(crate) fn new(server: &'a dyn Server, why: impl ToString) -> Self {
         Self {
             server,
             why: why.to_string(),
-        }
-    }
-
-    fn place(&self) -> String {
-        match self.server.address() {
-            Ok((host, port)) => format!("{host}:{port}"),
-            Err(error) => error.to_string(),
         }
     }
 }

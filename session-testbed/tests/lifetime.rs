@@ -9,32 +9,48 @@ use std::{
 };
 
 use session_testbed::{Kind, RedisCluster, RedisServer};
+#[cfg(feature = "postgres")]
+use session_testbed::{PgBouncer, PostgresServer, Version};
 
 /// What the program starts, and in how many containers: a group has one more than servers, which holds its network.
-const ALL: [(&str, usize); 3] = [("redis", 1), ("redis-cluster", 4), ("redis-sentinel", 7)];
+const ALL: &[(&str, usize)] = &[
+    ("redis", 1),
+    ("redis-cluster", 4),
+    ("redis-sentinel", 7),
+    #[cfg(feature = "postgres")]
+    ("postgres", 1),
+    #[cfg(feature = "postgres")]
+    ("postgres-15", 1),
+    #[cfg(feature = "postgres")]
+    ("pgbouncer", 2),
+];
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn containers_end_with_their_process() {
-    for (what, count) in ALL {
+    for &(what, count) in ALL {
         let (mut child, pid) = process_with(what);
         assert_eq!(containers_of(pid), count, "{what}");
+        let volumes = volumes_of(pid);
         drop(child.stdin.take());
         assert!(child.wait().unwrap().success());
         assert_eq!(containers_of(pid), 0, "{what}");
+        assert!(!volumes.iter().any(|volume| has_volume(volume)), "{what}");
     }
 }
 
 /// No code of the process runs: neither for a panic that aborts, nor for the machine's lack of memory.
 #[test]
 fn containers_end_with_their_process_after_sigkill_too() {
-    for (what, count) in ALL {
+    for &(what, count) in ALL {
         let (mut child, pid) = process_with(what);
         assert_eq!(containers_of(pid), count, "{what}");
+        let volumes = volumes_of(pid);
+        assert_eq!(volumes.is_empty(), what.starts_with("redis"), "{what}");
         child.kill().unwrap();
         child.wait().unwrap();
-        await_end_of(pid);
+        await_end(|| containers_of(pid) == 0 && !volumes.iter().any(|volume| has_volume(volume)));
     }
 }
 
@@ -50,7 +66,7 @@ fn nothing_is_left_of_a_group_whose_start_was_cut_off() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    await_end_of(pid);
+    await_end(|| containers_of(pid) == 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,6 +91,21 @@ async fn dropped_server_is_gone_at_once_and_the_shared_one_is_one() {
     drop(group);
     assert!(!addresses.iter().any(|address| is_there(address)));
 
+    #[cfg(feature = "postgres")]
+    {
+        let server = PostgresServer::start(Version::V17, &[]).await.unwrap();
+        let bouncer = PgBouncer::start(&server).await.unwrap();
+        let ports = [server.port().unwrap(), bouncer.port()];
+        let addresses = ports.map(|port| format!("127.0.0.1:{port}"));
+        for (port, address) in ports.into_iter().zip(&addresses) {
+            assert!(is_there(address));
+            assert!(!publishes_elsewhere(port));
+        }
+        drop(server);
+        drop(bouncer);
+        assert!(!addresses.iter().any(|address| is_there(address)));
+    }
+
     let (one, other) = tokio::join!(RedisServer::shared(Kind::Redis), RedisServer::shared(Kind::Redis));
     assert_eq!(one.unwrap().url(), other.unwrap().url());
 }
@@ -86,7 +117,8 @@ fn process_with(what: &str) -> (Child, u32) {
     BufReader::new(child.stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
-    assert!(line.starts_with("redis"), "no server: {line:?}");
+    let is_url = line.starts_with("redis") || line.starts_with("postgres://");
+    assert!(is_url, "no server: {line:?}");
     let pid = child.id();
     (child, pid)
 }
@@ -109,9 +141,29 @@ fn containers_of(pid: u32) -> usize {
         .count()
 }
 
-fn await_end_of(pid: u32) {
+/// The volumes of these containers, by name.
+fn volumes_of(pid: u32) -> Vec<String> {
+    let owner = format!("{pid}-");
+    docker("{{.Label \"session-testbed.owner\"}} {{.Mounts}}")
+        .lines()
+        .filter(|line| line.starts_with(&owner))
+        .filter_map(|line| line.split_once(' '))
+        .flat_map(|(_, mounts)| mounts.split(',').filter(|mount| !mount.is_empty()))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn has_volume(name: &str) -> bool {
+    let output = Command::new("docker")
+        .args(["volume", "inspect", name])
+        .output()
+        .unwrap();
+    output.status.success()
+}
+
+fn await_end(has_come: impl Fn() -> bool) {
     let begun = Instant::now();
-    while containers_of(pid) > 0 {
+    while !has_come() {
         assert!(begun.elapsed() < PATIENCE, "{}", docker("{{.Names}} {{.Status}}"));
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -140,7 +192,7 @@ fn ports() -> String {
 
 fn docker(format: &str) -> String {
     let output = Command::new("docker")
-        .args(["ps", "--all", "--format", format])
+        .args(["ps", "--all", "--no-trunc", "--format", format])
         .output()
         .unwrap();
     assert!(output.status.success());
