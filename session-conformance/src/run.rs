@@ -297,7 +297,7 @@ mod tests {
         fn reason(hook: Hook) -> &'static str {
             match hook {
                 Hook::Raw => "keeps no bytes",
-                Hook::Unreachable | Hook::Wire => "",
+                _ => "",
             }
         }
     }
