@@ -60,6 +60,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     }
 
     /// Another program that uses the same database as the stores on `namespace`, and may lock their records.
+    ///
+    /// The stores should have deadlines of about three seconds: a call that meets a lock is to outlast a moment, and there
+    /// are guarantees that wait for the deadline's end.
     async fn rival(&self, namespace: &str) -> Option<Arc<dyn Rival>> {
         let _ = namespace;
         None

@@ -80,7 +80,8 @@ async fn a_locked_record_delays_nobody_else(cx: Cx) -> Verdict {
                 let store = cx.store();
                 let call = Call::ALL[caller % Call::ALL.len()];
                 if let Some((key, version)) = meets {
-                    return is_right(&*store, call, (&key, version), "locked for a while").await;
+                    let answer = call.make(&*store, &key, version, "new").await;
+                    return Ok(Some((call, answer)));
                 }
                 for (key, version) in free {
                     is_right(&*store, call, (&key, version), "beside a locked one").await?;
@@ -101,7 +102,7 @@ async fn a_locked_record_delays_nobody_else(cx: Cx) -> Verdict {
                     _ => {}
                 }
                 answered.add_permits(1);
-                Ok(())
+                Ok(None)
             }
         });
         let release = async {
@@ -114,7 +115,11 @@ async fn a_locked_record_delays_nobody_else(cx: Cx) -> Verdict {
             }
             .map_err(Stop::from)
         };
-        tokio::try_join!(calls, release)?;
+        let (met, ()) = tokio::try_join!(calls, release)?;
+        for (call, seen) in met.into_iter().flatten() {
+            let (right, _) = call.on(Some(FIRST), "new");
+            same(format!("{call:?} of a record that was locked"), seen, right)?;
+        }
     }
     Ok(())
 }

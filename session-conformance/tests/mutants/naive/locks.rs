@@ -15,7 +15,7 @@ use session_core::{
     ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subjects, Sweep, Version, head,
 };
 use tokio::{
-    sync::{Mutex as Queue, Semaphore, SemaphorePermit},
+    sync::{Mutex as Queue, Semaphore},
     time::timeout,
 };
 
@@ -82,35 +82,33 @@ impl Waiting {
         self.store.has(fault)
     }
 
-    /// `None`: no connection is bound to a call.
-    async fn connection(&self) -> Result<Option<SemaphorePermit<'_>>> {
-        if !self.has(Fault::WaitingCallPinsItsConnection) {
-            return Ok(None);
-        }
-        match timeout(DEADLINE, self.connections.acquire()).await {
-            Ok(Ok(connection)) => Ok(Some(connection)),
-            _ => self.store.fail(ErrorKind::Unavailable),
-        }
-    }
-
-    async fn until(&self, free: impl Fn() -> bool) -> Result<()> {
-        let waits = async {
-            while !free() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+    /// A call with all that it waits for, until its deadline.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        // Taken before the wait for a lock, and kept: `None` in all others, where nobody who waits has one.
+        let call = async {
+            let _connection = match self.has(Fault::WaitingCallPinsItsConnection) {
+                true => self.connections.acquire().await.ok(),
+                false => None,
+            };
+            call.await
         };
         if self.has(Fault::LockWaitHasNoLimit) {
-            waits.await;
-            return Ok(());
+            return call.await;
         }
-        match timeout(DEADLINE, waits).await {
-            Ok(()) => Ok(()),
+        match timeout(DEADLINE, call).await {
+            Ok(answer) => answer,
             Err(_) => self.store.fail(ErrorKind::Unavailable),
         }
     }
 
+    async fn until(&self, free: impl Fn() -> bool) {
+        while !free() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Waits until nobody else has locked `key`.
-    async fn free(&self, key: &SessionKey) -> Result<()> {
+    async fn free(&self, key: &SessionKey) {
         let (locks, at) = (&self.store.server.locks, self.store.at(key));
         match self.has(Fault::BatchWaitsForALock) {
             true => self.until(|| !locks.has_any(&at.0)).await,
@@ -148,23 +146,27 @@ impl fmt::Debug for Waiting {
 #[async_trait]
 impl SessionStore for Waiting {
     async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
-        let _connection = self.connection().await?;
-        self.free(key).await?;
-        self.store.create(key, record, ttl).await
+        self.in_time(async {
+            self.free(key).await;
+            self.store.create(key, record, ttl).await
+        })
+        .await
     }
 
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
-        let _connection = self.connection().await?;
-        match self.store.fault {
-            Some(Fault::LoadsWaitForLocks) => self.free(key).await?,
-            Some(Fault::UncommittedIsRead) => {
-                if let Some(Deed::Delete) = lock(&self.store.server.locks.held).get(&self.store.at(key)) {
-                    return Ok(None);
+        self.in_time(async {
+            match self.store.fault {
+                Some(Fault::LoadsWaitForLocks) => self.free(key).await,
+                Some(Fault::UncommittedIsRead) => {
+                    if let Some(Deed::Delete) = lock(&self.store.server.locks.held).get(&self.store.at(key)) {
+                        return Ok(None);
+                    }
                 }
+                _ => {}
             }
-            _ => {}
-        }
-        self.store.load(key).await
+            self.store.load(key).await
+        })
+        .await
     }
 
     async fn update(
@@ -174,59 +176,65 @@ impl SessionStore for Waiting {
         record: &Record,
         ttl: Duration,
     ) -> Result<Version> {
-        let _connection = self.connection().await?;
-        match self.store.fault {
-            Some(Fault::OldSnapshotAfterALock | Fault::DeletedUnderALockComesBack)
-                if self.store.server.locks.has(&self.store.at(key)) =>
-            {
-                let old = self.store.load(key).await?;
-                self.free(key).await?;
-                let now = self.store.load(key).await?.map(|stored| stored.version);
-                match (old, now) {
-                    (Some(old), Some(now))
-                        if old.version == expected && self.has(Fault::OldSnapshotAfterALock) =>
-                    {
-                        self.store.update(key, now, record, ttl).await
+        self.in_time(async {
+            match self.store.fault {
+                Some(Fault::OldSnapshotAfterALock | Fault::DeletedUnderALockComesBack)
+                    if self.store.server.locks.has(&self.store.at(key)) =>
+                {
+                    let old = self.store.load(key).await?;
+                    self.free(key).await;
+                    let now = self.store.load(key).await?.map(|stored| stored.version);
+                    match (old, now) {
+                        (Some(old), Some(now))
+                            if old.version == expected && self.has(Fault::OldSnapshotAfterALock) =>
+                        {
+                            self.store.update(key, now, record, ttl).await
+                        }
+                        (Some(old), None)
+                            if old.version == expected && self.has(Fault::DeletedUnderALockComesBack) =>
+                        {
+                            self.store.create(key, record, ttl).await
+                        }
+                        _ => self.store.update(key, expected, record, ttl).await,
                     }
-                    (Some(old), None)
-                        if old.version == expected && self.has(Fault::DeletedUnderALockComesBack) =>
-                    {
-                        self.store.create(key, record, ttl).await
+                }
+                Some(Fault::DeletedMeanwhileIsConflict) => {
+                    let old = self.store.load(key).await?;
+                    round_trip().await;
+                    self.free(key).await;
+                    match (self.store.update(key, expected, record, ttl).await, old) {
+                        (Err(error), Some(_)) if error.kind() == ErrorKind::NotFound => {
+                            self.store.fail(ErrorKind::Conflict)
+                        }
+                        (answer, _) => answer,
                     }
-                    _ => self.store.update(key, expected, record, ttl).await,
+                }
+                fault => {
+                    self.free(key).await;
+                    if fault == Some(Fault::LocksInAnyOrder) {
+                        self.lock_two(key).await?;
+                    }
+                    self.store.update(key, expected, record, ttl).await
                 }
             }
-            Some(Fault::DeletedMeanwhileIsConflict) => {
-                let old = self.store.load(key).await?;
-                round_trip().await;
-                self.free(key).await?;
-                match (self.store.update(key, expected, record, ttl).await, old) {
-                    (Err(error), Some(_)) if error.kind() == ErrorKind::NotFound => {
-                        self.store.fail(ErrorKind::Conflict)
-                    }
-                    (answer, _) => answer,
-                }
-            }
-            fault => {
-                self.free(key).await?;
-                if fault == Some(Fault::LocksInAnyOrder) {
-                    self.lock_two(key).await?;
-                }
-                self.store.update(key, expected, record, ttl).await
-            }
-        }
+        })
+        .await
     }
 
     async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
-        let _connection = self.connection().await?;
-        self.free(key).await?;
-        self.store.touch(key, ttl).await
+        self.in_time(async {
+            self.free(key).await;
+            self.store.touch(key, ttl).await
+        })
+        .await
     }
 
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
-        let _connection = self.connection().await?;
-        self.free(key).await?;
-        self.store.delete(key, expected).await
+        self.in_time(async {
+            self.free(key).await;
+            self.store.delete(key, expected).await
+        })
+        .await
     }
 
     fn profile(&self) -> &StoreProfile {
@@ -247,16 +255,19 @@ impl Sweep for Waiting {
     /// A sweep passes over what is locked.
     async fn remove_expired(&self, max: usize) -> Result<usize> {
         let locks = &self.store.server.locks;
-        match self.store.fault {
-            Some(Fault::SweepWaitsForLocks) => {
-                self.until(|| !locks.has_any(&self.store.namespace)).await?;
+        self.in_time(async {
+            match self.store.fault {
+                Some(Fault::SweepWaitsForLocks) => {
+                    self.until(|| !locks.has_any(&self.store.namespace)).await;
+                }
+                Some(Fault::SweepWaitsForSnapshots) => {
+                    self.until(|| locks.snapshots.load(Ordering::SeqCst) == 0).await;
+                }
+                _ => {}
             }
-            Some(Fault::SweepWaitsForSnapshots) => {
-                self.until(|| locks.snapshots.load(Ordering::SeqCst) == 0).await?;
-            }
-            _ => {}
-        }
-        self.store.remove_expired(max).await
+            self.store.remove_expired(max).await
+        })
+        .await
     }
 }
 
