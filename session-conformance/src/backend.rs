@@ -1,11 +1,11 @@
 //! What a backend registers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use session_core::{SessionKey, SessionStore};
 
-use crate::Wire;
+use crate::{Crash, Rival, Wire};
 
 /// Any error, for the two calls that may fail before the suite begins.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -58,6 +58,36 @@ pub trait Backend: Send + Sync + Sized + 'static {
     async fn wire(&self) -> Option<Arc<dyn Wire>> {
         None
     }
+
+    /// Another program that uses the same database as the stores on `namespace`, and may lock their records.
+    ///
+    /// The stores should have deadlines of about three seconds: a call that meets a lock is to outlast a moment, and there
+    /// are guarantees that wait for the deadline's end.
+    async fn rival(&self, namespace: &str) -> Option<Arc<dyn Rival>> {
+        let _ = namespace;
+        None
+    }
+
+    /// A store on `namespace`, as [`Backend::open`] has it, but on a server whose clock differs from this process's by
+    /// [`Skew::BY`]. Two of one namespace and one skew share their records.
+    ///
+    /// # Errors
+    ///
+    /// Inside: the server does not start, and the guarantee is broken.
+    async fn skewed(&self, namespace: &str, by: Skew) -> Option<Result<Arc<dyn SessionStore>, BoxError>> {
+        let _ = (namespace, by);
+        None
+    }
+
+    /// A server of this namespace's own that can be killed.
+    ///
+    /// # Errors
+    ///
+    /// Inside: the server does not start, and the guarantee is broken.
+    async fn crash(&self, namespace: &str) -> Option<Result<Arc<dyn Crash>, BoxError>> {
+        let _ = namespace;
+        None
+    }
 }
 
 /// The hooks that a backend may be without.
@@ -70,6 +100,26 @@ pub enum Hook {
     Raw,
     /// [`Backend::wire`]
     Wire,
+    /// [`Backend::rival`]
+    Rival,
+    /// [`Backend::skewed`]
+    Skewed,
+    /// [`Backend::crash`]
+    Crash,
+}
+
+/// How a server's clock differs from this process's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Skew {
+    /// The server's is ahead by [`Skew::BY`].
+    Ahead,
+    /// The server's is behind by [`Skew::BY`].
+    Behind,
+}
+
+impl Skew {
+    /// By how much: an hour.
+    pub const BY: Duration = Duration::from_secs(60 * 60);
 }
 
 /// The bytes that a server holds, behind its store's back.
@@ -132,6 +182,9 @@ pub(crate) trait Open: Send + Sync {
     async fn unreachable(&self) -> Option<Arc<dyn SessionStore>>;
     async fn raw(&self, namespace: &str) -> Option<Arc<dyn Raw>>;
     async fn wire(&self) -> Option<Arc<dyn Wire>>;
+    async fn rival(&self, namespace: &str) -> Option<Arc<dyn Rival>>;
+    async fn skewed(&self, namespace: &str, by: Skew) -> Option<Result<Arc<dyn SessionStore>, BoxError>>;
+    async fn crash(&self, namespace: &str) -> Option<Result<Arc<dyn Crash>, BoxError>>;
     fn reason(&self, hook: Hook) -> &'static str;
 }
 
@@ -151,6 +204,18 @@ impl<B: Backend> Open for B {
 
     async fn wire(&self) -> Option<Arc<dyn Wire>> {
         Backend::wire(self).await
+    }
+
+    async fn rival(&self, namespace: &str) -> Option<Arc<dyn Rival>> {
+        Backend::rival(self, namespace).await
+    }
+
+    async fn skewed(&self, namespace: &str, by: Skew) -> Option<Result<Arc<dyn SessionStore>, BoxError>> {
+        Backend::skewed(self, namespace, by).await
+    }
+
+    async fn crash(&self, namespace: &str) -> Option<Result<Arc<dyn Crash>, BoxError>> {
+        Backend::crash(self, namespace).await
     }
 
     fn reason(&self, hook: Hook) -> &'static str {

@@ -9,7 +9,7 @@ use std::{
 use session_core::{Limits, SessionId, SessionKey, SessionStore, Subject, Version};
 
 use crate::{
-    BoxError, Hook, Proxy, Raw, Stop, Wire,
+    BoxError, Crash, Hook, Proxy, Raw, Rival, Skew, Stop, Wire,
     backend::Open,
     witness::{Calls, Witness},
 };
@@ -169,6 +169,56 @@ impl Cx {
         match self.inner.backend.raw(self.namespace()).await {
             Some(raw) => Ok(raw),
             None => Err(self.missing(Hook::Raw)),
+        }
+    }
+
+    /// Another program that uses the same database as [`Cx::store`].
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Untested`] if the backend has no such hook.
+    pub async fn rival(&self) -> Result<Arc<dyn Rival>, Stop> {
+        match self.inner.backend.rival(self.namespace()).await {
+            Some(rival) => Ok(rival),
+            None => Err(self.missing(Hook::Rival)),
+        }
+    }
+
+    /// A store on a server whose clock is not this process's.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Untested`] if the backend has no such hook.
+    pub async fn skewed(&self, by: Skew) -> Result<Arc<dyn SessionStore>, Stop> {
+        match self.inner.backend.skewed(self.namespace(), by).await {
+            Some(Ok(store)) => Ok(Witness::wrap(store, Arc::clone(&self.inner.calls))),
+            Some(Err(error)) => Err(no_store(&error)),
+            None => Err(self.missing(Hook::Skewed)),
+        }
+    }
+
+    /// A server that can be killed. It has nothing in common with [`Cx::store`]: see [`Cx::opened`].
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Untested`] if the backend has no such hook.
+    pub async fn crash(&self) -> Result<Arc<dyn Crash>, Stop> {
+        match self.inner.backend.crash(self.namespace()).await {
+            Some(Ok(server)) => Ok(server),
+            Some(Err(error)) => Err(Stop::Broken(format!("the server does not start: {error}"))),
+            None => Err(self.missing(Hook::Crash)),
+        }
+    }
+
+    /// A store on a server that can be killed, as it is now.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be opened.
+    pub async fn opened(&self, server: &dyn Crash) -> Result<Arc<dyn SessionStore>, Stop> {
+        match server.open().await {
+            Ok(store) => Ok(Witness::wrap(store, Arc::clone(&self.inner.calls))),
+            Err(error) => Err(no_store(&error)),
         }
     }
 

@@ -22,6 +22,7 @@
 
 mod backend;
 mod callers;
+mod crash;
 mod cx;
 mod expect;
 mod guarantees;
@@ -29,6 +30,7 @@ mod history;
 pub mod matrix;
 mod proxy;
 mod report;
+mod rival;
 mod run;
 mod table;
 mod wire;
@@ -38,12 +40,14 @@ pub use async_trait::async_trait;
 pub use session_core;
 
 pub use self::{
-    backend::{Backend, BoxError, Hook, Raw, Server},
+    backend::{Backend, BoxError, Hook, Raw, Server, Skew},
+    crash::Crash,
     cx::Cx,
     expect::{Stop, Verdict},
     guarantees::groups,
     proxy::{Fault, Proxy},
     report::{Outcome, Report},
+    rival::{Deed, Rival, Scope, Transaction},
     run::{Runtime, check, run},
     table::{Group, Guarantee},
     wire::Wire,

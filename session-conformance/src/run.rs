@@ -11,6 +11,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use session_core::Durability;
 use tokio::task::JoinSet;
 
 use crate::{Backend, Cx, Guarantee, Outcome, Report, Stop, Verdict, backend::Open, witness::Calls};
@@ -195,6 +196,10 @@ fn check_within<B: Backend>(
 async fn judge(backend: Arc<dyn Open>, calls: Arc<Calls>, guarantee: Guarantee, seed: u64) -> Verdict {
     let cx = Cx::new(backend, calls, seed).await?;
     let store = cx.store();
+    // Nothing shows that a store does *not* survive a crash: only the claim is held against it.
+    if guarantee.durable && store.profile().limits.durability != Durability::Crash {
+        return Err(Stop::Unsupported);
+    }
     let missing = guarantee.needs.iter().find(|need| !store.profile().has(**need));
     match ((guarantee.run)(cx).await, missing) {
         (Ok(()), Some(need)) => Err(Stop::Broken(format!(
@@ -297,7 +302,7 @@ mod tests {
         fn reason(hook: Hook) -> &'static str {
             match hook {
                 Hook::Raw => "keeps no bytes",
-                Hook::Unreachable | Hook::Wire => "",
+                _ => "",
             }
         }
     }
@@ -377,6 +382,22 @@ mod tests {
         let mut declared = Guarantee::new("group", "declared", unsupported);
         declared.needs = &[Capability::Subjects];
         assert!(broken(declared).contains("seen: Unsupported"));
+    }
+
+    #[test]
+    fn durability_that_is_not_claimed_is_unsupported_before_a_hook_is_missed() {
+        let mut durable = Guarantee::new("group", "durable", |cx| {
+            Box::pin(async move { cx.crash().await.map(drop) })
+        });
+        durable.durable = true;
+        assert_eq!(outcome(durable).0, Outcome::Unsupported);
+        assert!(
+            broken(Guarantee {
+                durable: false,
+                ..durable
+            })
+            .contains("gives no reason")
+        );
     }
 
     #[test]

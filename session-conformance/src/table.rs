@@ -26,6 +26,9 @@ pub struct Guarantee {
     pub group: &'static str,
     /// The capabilities without which it ends as `unsupported`.
     pub needs: &'static [Capability],
+    /// About what survives a crash: ends as `unsupported`, and is not run, where the store does not claim
+    /// [`Durability::Crash`](session_core::Durability::Crash).
+    pub durable: bool,
     /// New: reported, but a run does not fail by it.
     pub provisional: bool,
     /// Depends on the seed: a failure names it.
@@ -42,6 +45,7 @@ impl Guarantee {
             name,
             group,
             needs: &[],
+            durable: false,
             provisional: false,
             stochastic: false,
             run,
@@ -57,7 +61,7 @@ impl fmt::Debug for Guarantee {
 
 /// Registers the guarantees of a file: their functions' names are their sentences.
 ///
-/// Marks: `needs Subjects`, `needs Sweep`, `provisional`, `stochastic`.
+/// Marks: `needs Subjects`, `needs Sweep`, `durable`, `provisional`, `stochastic`.
 macro_rules! table {
     ($group:literal: $($name:ident $(: $($mark:ident $($capability:ident)?),+)?;)+) => {
         pub(super) const TABLE: $crate::Group = $crate::Group {
@@ -75,6 +79,9 @@ macro_rules! table {
 macro_rules! mark {
     ($guarantee:ident needs $capability:ident) => {
         $guarantee.needs = &[session_core::Capability::$capability];
+    };
+    ($guarantee:ident durable) => {
+        $guarantee.durable = true;
     };
     ($guarantee:ident provisional) => {
         $guarantee.provisional = true;

@@ -33,6 +33,9 @@ impl Backend for Memory {
     fn reason(hook: Hook) -> &'static str {
         match hook {
             Hook::Raw => "keeps records, not bytes: there is no value to damage",
+            Hook::Rival => "runs in this process: no other program has its records",
+            Hook::Skewed => "runs in this process, and has its clock",
+            Hook::Crash => "runs in this process, and ends with it",
             _ => "runs in this process: there is no server to cut off",
         }
     }

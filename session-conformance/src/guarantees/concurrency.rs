@@ -1,5 +1,8 @@
 //! Many callers, one answer.
 
+mod mixed;
+mod pairs;
+
 use std::{
     collections::HashSet,
     sync::Arc,
@@ -8,6 +11,7 @@ use std::{
 
 use session_core::{ErrorKind, Record, SessionKey, SessionStore, Version};
 
+use self::{mixed::batches_and_sweeps_do_not_deadlock, pairs::two_calls_at_once_answer_as_if_one_came_first};
 use crate::{
     Cx, Stop, Verdict,
     callers::callers,
@@ -26,6 +30,8 @@ table! { "concurrency":
     one_of_many_deletes_finds_the_session;
     concurrent_updates_of_one_version_have_one_winner;
     counter_is_exact_under_contention;
+    two_calls_at_once_answer_as_if_one_came_first;
+    batches_and_sweeps_do_not_deadlock: stochastic;
     history_is_linearizable: stochastic;
 }
 

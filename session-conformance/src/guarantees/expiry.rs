@@ -1,9 +1,12 @@
 //! A session ends when its life is over: not before, and not later.
 
+mod skewed;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use session_core::{ErrorKind, Record, SessionKey, Version};
 
+use self::skewed::session_lives_its_ttl_whatever_the_servers_clock_says;
 use crate::{
     Cx, Stop, Verdict,
     expect::{Answer, ensure, loads, refused, refused_as, same},
@@ -29,6 +32,7 @@ table! { "expiry":
     ten_year_ttl_is_kept_or_refused;
     ttl_past_2038_is_kept_or_refused;
     zero_ttl_is_refused;
+    session_lives_its_ttl_whatever_the_servers_clock_says;
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

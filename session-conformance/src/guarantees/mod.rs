@@ -2,11 +2,14 @@
 
 mod answers;
 mod concurrency;
+mod crash;
 mod expiry;
 mod failure;
 mod identity;
 mod limits;
+mod one;
 mod renewal;
+mod rivals;
 mod round_trip;
 mod session;
 mod subjects;
@@ -24,8 +27,10 @@ pub fn groups() -> &'static [Group] {
         identity::TABLE,
         expiry::TABLE,
         concurrency::TABLE,
+        rivals::TABLE,
         failure::TABLE,
         wire::TABLE,
+        crash::TABLE,
         limits::TABLE,
         subjects::TABLE,
         sweep::TABLE,

@@ -16,9 +16,10 @@ use std::{
 
 use session_core::{ErrorKind, Record, SessionStore, Version};
 
+pub(super) use self::held::served;
 use self::{
     calls::{Behind, Call},
-    held::{Held, answered, served, took_place, unavailable},
+    held::{Held, answered, took_place, unavailable},
     in_step::{
         replies_out_of_step_never_confirm_an_update_that_was_not_made,
         replies_out_of_step_never_give_another_record,

@@ -1,5 +1,5 @@
 //! The mutants, and who must kill them. A new one is a line here, and its fault a few lines in `naive.rs`,
-//! or in `remote/client.rs` for what takes a wire.
+//! in `naive/` for locks and crashes, or in `remote/client.rs` for what takes a wire.
 
 /// What is wrong with each mutant, and the guarantees that name its fault: each must be broken by it.
 macro_rules! mutants {
@@ -122,6 +122,12 @@ mutants! {
     ZeroTtlIsForever => zero_ttl_is_refused;
     /// Zero means at once.
     ZeroTtlEndsAtOnce => zero_ttl_is_refused;
+    /// The client's clock says when a life ends, and the server's whether it has.
+    EndsByTheClientsClock => session_lives_its_ttl_whatever_the_servers_clock_says;
+    /// The rest of a life is the server's end less the client's time.
+    RemainingByTheClientsClock => session_lives_its_ttl_whatever_the_servers_clock_says;
+    /// A sweep removes what has ended by the client's clock.
+    SweepsByTheClientsClock => session_lives_its_ttl_whatever_the_servers_clock_says;
 
     // concurrency
     /// The version that is returned is not the one that was written.
@@ -142,13 +148,45 @@ mutants! {
     DeleteIgnoresExpected => delete_of_an_old_version_is_a_conflict_and_changes_nothing;
     /// Look, then write.
     UpdateChecksThenSets => delete_wins_every_race_with_update, concurrent_updates_of_one_version_have_one_winner,
-        counter_is_exact_under_contention;
+        counter_is_exact_under_contention, two_calls_at_once_answer_as_if_one_came_first;
     /// Look, then write, under a lock of this process.
     UpdateLocksItsNodeOnly => concurrent_updates_of_one_version_have_one_winner;
     /// Look, then delete.
     DeleteChecksThenDeletes => one_of_many_deletes_finds_the_session;
     /// A node remembers what it loaded for a while.
     LoadsAreCached => history_is_linearizable;
+
+    /// A statement joins the rows of its old snapshot: one that was deleted meanwhile counts as one of another version.
+    DeletedMeanwhileIsConflict => two_calls_at_once_answer_as_if_one_came_first,
+        call_that_met_a_lock_answers_as_what_was_committed;
+    /// A batch locks its rows in any order, and one of two that wait for each other is ended.
+    LocksInAnyOrder => batches_and_sweeps_do_not_deadlock;
+
+    // other programs
+    /// A batch with one locked row waits as a whole.
+    BatchWaitsForALock => a_locked_record_delays_nobody_else;
+    /// `SELECT … FOR UPDATE`, to load.
+    LoadsWaitForLocks => a_locked_record_delays_nobody_else, uncommitted_changes_are_not_seen;
+    /// What was read before the wait is written over after it.
+    OldSnapshotAfterALock => call_that_met_a_lock_answers_as_what_was_committed;
+    /// What was deleted during the wait is written anew.
+    DeletedUnderALockComesBack => call_that_met_a_lock_answers_as_what_was_committed;
+    /// No `lock_timeout`, and no deadline for the statement.
+    LockWaitHasNoLimit => lock_that_is_kept_is_unavailable_within_the_deadline;
+    /// Whoever waits for a lock keeps a connection of the pool.
+    WaitingCallPinsItsConnection => lock_that_is_kept_is_unavailable_within_the_deadline;
+    /// A sweep without `SKIP LOCKED`.
+    SweepWaitsForLocks => sweep_passes_over_a_locked_record;
+    /// `READ UNCOMMITTED`.
+    UncommittedIsRead => uncommitted_changes_are_not_seen;
+    /// A sweep takes what no snapshot needs, and waits for those that are open.
+    SweepWaitsForSnapshots => long_transaction_of_another_program_stops_nothing;
+
+    // crash
+    /// A write is acknowledged once it is in memory.
+    AcknowledgedBeforeItIsOnDisk => acknowledged_writes_survive_a_crash;
+    /// The server that came back is another one, and nobody connects to it.
+    NeverConnectsAfterACrash => acknowledged_writes_survive_a_crash;
 
     // cancellation and failure
     /// The reply to a dropped call stays on the connection for the next.

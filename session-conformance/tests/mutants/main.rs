@@ -1,8 +1,8 @@
 //! The suite, tested: every mutant is killed by the guarantees that name its fault, every guarantee kills at least
 //! one, and the store that the mutants are made of keeps everything while it has no fault.
 //!
-//! A mutant is one line in `list.rs`, and its fault a few lines in `naive.rs`, or in `remote/client.rs` for what takes
-//! a wire. What users of `Session` would meet is in `session.rs`.
+//! A mutant is one line in `list.rs`, and its fault a few lines in `naive.rs`, in `naive/` for locks and crashes, or in
+//! `remote/client.rs` for what takes a wire. What users of `Session` would meet is in `session.rs`.
 
 mod down;
 mod list;
@@ -26,6 +26,13 @@ type Right = (&'static str, fn() -> Naive);
 const RIGHT: &[Right] = &[
     ("reference", Naive::whole),
     ("slow_and_coarse", Naive::slow_and_coarse),
+    ("embedded", Naive::embedded),
+];
+
+/// What no store keeps where a lock is on everything.
+const OF_LOCKED_RECORDS: &[&str] = &[
+    "a_locked_record_delays_nobody_else",
+    "sweep_passes_over_a_locked_record",
 ];
 
 fn main() -> ExitCode {
@@ -44,8 +51,10 @@ fn main() -> ExitCode {
                 format!("{name} keeps {}", guarantee.name),
                 move || {
                     let report = check(&runtime, &Arc::new(backend()), guarantee, seed);
+                    let untested = *name == "embedded" && OF_LOCKED_RECORDS.contains(&guarantee.name);
                     match report.outcome {
-                        Outcome::Kept => Ok(()),
+                        Outcome::Untested if untested => Ok(()),
+                        Outcome::Kept if !untested => Ok(()),
                         outcome => Err(format!("{outcome:?}: {}", report.reason).into()),
                     }
                 },

@@ -1,5 +1,8 @@
 //! A store as simple as the contract allows, with a switch for each fault.
 
+mod crash;
+mod locks;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque, hash_map::DefaultHasher},
     fmt,
@@ -11,13 +14,17 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use session_conformance::{Backend, BoxError, Hook, Raw, Server, Wire, async_trait};
+use session_conformance::{Backend, BoxError, Crash, Hook, Raw, Rival, Server, Skew, Wire, async_trait};
 use session_core::{
-    Capability, Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subject,
-    Subjects, Sweep, Version, head,
+    Capability, ClockSource, Durability, Error, ErrorKind, Record, Result, SessionKey, SessionStore,
+    StoreProfile, Stored, Subject, Subjects, Sweep, Version, head,
 };
 use tokio::sync::{Mutex as Queue, OnceCell, Semaphore};
 
+use self::{
+    crash::Killed,
+    locks::{Locks, NaiveRival, Waiting},
+};
 use crate::{
     down::Down,
     list::Fault,
@@ -32,6 +39,8 @@ const FOR_EVER: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 /// The backend: a server in memory, and the fault that its stores have.
 pub(crate) struct Naive {
     server: Arc<Shared>,
+    ahead: Arc<Shared>,
+    behind: Arc<Shared>,
     fault: Option<Fault>,
     slow_and_coarse: bool,
     listening: OnceCell<Arc<Listening>>,
@@ -42,6 +51,8 @@ impl Naive {
     pub(crate) fn whole() -> Self {
         Self {
             server: Arc::default(),
+            ahead: Arc::new(Shared::with_clock(CLIENT + Skew::BY)),
+            behind: Arc::new(Shared::with_clock(CLIENT - Skew::BY)),
             fault: None,
             slow_and_coarse: false,
             listening: OnceCell::new(),
@@ -53,6 +64,18 @@ impl Naive {
     pub(crate) fn slow_and_coarse() -> Self {
         Self {
             slow_and_coarse: true,
+            ..Self::whole()
+        }
+    }
+
+    /// Nor with this one, a library as SQLite is: a lock is on everything, and what crashes is the process.
+    pub(crate) fn embedded() -> Self {
+        let server = Shared {
+            locks: Locks::of(true),
+            ..Shared::default()
+        };
+        Self {
+            server: Arc::new(server),
             ..Self::whole()
         }
     }
@@ -95,6 +118,23 @@ impl Backend for Naive {
         Some(Arc::new(NaiveRaw { server, namespace }))
     }
 
+    async fn rival(&self, namespace: &str) -> Option<Arc<dyn Rival>> {
+        let (server, namespace) = (Arc::clone(&self.server), namespace.to_owned());
+        Some(Arc::new(NaiveRival { server, namespace }))
+    }
+
+    async fn skewed(&self, namespace: &str, by: Skew) -> Option<Result<Arc<dyn SessionStore>, BoxError>> {
+        let server = match by {
+            Skew::Ahead => &self.ahead,
+            Skew::Behind => &self.behind,
+        };
+        Some(Ok(open(server, self.fault, self.slow_and_coarse, namespace)))
+    }
+
+    async fn crash(&self, _: &str) -> Option<Result<Arc<dyn Crash>, BoxError>> {
+        Some(Ok(Arc::new(Killed::new(self))))
+    }
+
     /// The server behind the wire is right; it is the client that has the fault.
     async fn wire(&self) -> Option<Arc<dyn Wire>> {
         let (server, slow_and_coarse) = (Arc::clone(&self.server), self.slow_and_coarse);
@@ -120,14 +160,14 @@ fn open(
         Some(Fault::NamespaceIgnored) => String::new(),
         _ => namespace.to_owned(),
     };
-    Arc::new(NaiveStore {
+    Arc::new(Waiting::new(NaiveStore {
         server: Arc::clone(server),
         namespace,
         fault,
         slow_and_coarse,
         profile: profile(fault, slow_and_coarse),
         node: Node::default(),
-    })
+    }))
 }
 
 fn profile(fault: Option<Fault>, slow_and_coarse: bool) -> StoreProfile {
@@ -137,6 +177,8 @@ fn profile(fault: Option<Fault>, slow_and_coarse: bool) -> StoreProfile {
         Some(Fault::SweepUndeclared) => vec![Capability::Subjects],
         _ => vec![Capability::Subjects, Capability::Sweep],
     };
+    profile.limits.durability = Durability::Crash;
+    profile.limits.clock = ClockSource::Server;
     profile.limits.granularity = match slow_and_coarse {
         true => Duration::from_secs(2),
         false => Duration::from_millis(1),
@@ -146,19 +188,48 @@ fn profile(fault: Option<Fault>, slow_and_coarse: bool) -> StoreProfile {
     profile
 }
 
-/// The server.
-#[derive(Default)]
-struct Shared(Mutex<Rows>);
+/// How far the client's clock is from that of `Instant`, so that a server's may be behind it: no `Instant` is before the
+/// start of the machine.
+const CLIENT: Duration = Skew::BY;
 
-impl Shared {
-    fn rows(&self) -> MutexGuard<'_, Rows> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// Where a record is: namespace and key.
+type At = (String, SessionKey);
+
+/// The server.
+struct Shared {
+    rows: Mutex<Rows>,
+    locks: Locks,
+    clock: Duration,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::with_clock(CLIENT)
     }
 }
 
-#[derive(Default)]
+impl Shared {
+    fn with_clock(clock: Duration) -> Self {
+        Self {
+            rows: Mutex::default(),
+            locks: Locks::default(),
+            clock,
+        }
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        lock(&self.rows)
+    }
+
+    /// By the server's clock.
+    fn now(&self) -> Instant {
+        Instant::now() + self.clock
+    }
+}
+
+#[derive(Clone, Default)]
 struct Rows {
-    rows: HashMap<(String, SessionKey), Row>,
+    rows: HashMap<At, Row>,
     /// Keys by subject, with the end that each had when it came.
     index: HashMap<(String, Subject), BTreeMap<SessionKey, Instant>>,
 }
@@ -237,7 +308,7 @@ impl NaiveStore {
         Err(Error::new(kind, name))
     }
 
-    fn at(&self, key: &SessionKey) -> (String, SessionKey) {
+    fn at(&self, key: &SessionKey) -> At {
         (self.namespace.clone(), *key)
     }
 
@@ -333,6 +404,14 @@ impl NaiveStore {
         }
     }
 
+    /// By the server's clock, or by the client's if this is the mutant that takes that one here.
+    fn now(&self, by_the_client: Fault) -> Instant {
+        match self.has(by_the_client) {
+            true => Instant::now() + CLIENT,
+            false => self.server.now(),
+        }
+    }
+
     /// How long a ttl lasts.
     fn life(&self, ttl: Duration) -> Duration {
         let day = Duration::from_secs(24 * 60 * 60);
@@ -383,7 +462,7 @@ impl NaiveStore {
         let version = self.version(&record, before.map(|(_, version)| version));
         let value = head::seal(NAME, key, version, &record)?;
         let life = self.life(ttl);
-        let mut ends = Instant::now() + life;
+        let mut ends = self.now(Fault::EndsByTheClientsClock) + life;
         match old {
             Some(old) if !new && self.has(Fault::UpdateKeepsOldEnd) => ends = old.ends,
             Some(_) if !new && self.has(Fault::UpdateDropsEnd) => ends += FOR_EVER,
@@ -410,7 +489,7 @@ impl NaiveStore {
     /// The row under `key`, if it is live, or if this is the mutant that takes an expired one.
     fn row(&self, rows: &Rows, key: &SessionKey, expired_too: Fault) -> Option<Row> {
         let row = rows.rows.get(&self.at(key))?;
-        if row.ends <= Instant::now() && !self.has(expired_too) {
+        if row.ends <= self.server.now() && !self.has(expired_too) {
             return None;
         }
         if self.has(Fault::EmptyIsAbsent) && row.value.len() == head::LEN {
@@ -460,7 +539,7 @@ impl NaiveStore {
     fn create_now(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
         let mut rows = self.server.rows();
         if self.is_taken(&rows, key) {
-            let ends = Instant::now() + self.life(ttl);
+            let ends = self.now(Fault::EndsByTheClientsClock) + self.life(ttl);
             match (self.fault, rows.rows.get_mut(&self.at(key))) {
                 (Some(Fault::CreateOverwrites), _) => {}
                 (Some(Fault::CreateReportsSuccess), _) => return Ok(self.version(record, None)),
@@ -504,9 +583,11 @@ impl NaiveStore {
         if self.has(Fault::LoadExtends)
             && let Some(held) = rows.rows.get_mut(&self.at(key))
         {
-            held.ends = Instant::now() + row.ttl;
+            held.ends = self.now(Fault::EndsByTheClientsClock) + row.ttl;
         }
-        let mut remaining = row.ends.saturating_duration_since(Instant::now());
+        let mut remaining = row
+            .ends
+            .saturating_duration_since(self.now(Fault::RemainingByTheClientsClock));
         if self.slow_and_coarse {
             remaining = Duration::from_secs(remaining.as_secs_f64().ceil() as u64);
         }
@@ -578,7 +659,7 @@ impl NaiveStore {
             return self.put(&mut rows, key, &record, ttl, false).map(drop);
         }
         row.ttl = self.life(ttl);
-        let ends = Instant::now() + row.ttl;
+        let ends = self.now(Fault::EndsByTheClientsClock) + row.ttl;
         row.ends = if self.has(Fault::TouchOnlyExtends) {
             ends.max(row.ends)
         } else {
@@ -773,7 +854,7 @@ impl Subjects for NaiveStore {
             let mut rows = self.server.rows();
             let indexed = rows.index.entry(self.of(subject)).or_default();
             if self.has(Fault::IndexPrunedByFirstEnd) {
-                indexed.retain(|_, first_end| *first_end > Instant::now());
+                indexed.retain(|_, first_end| *first_end > self.server.now());
             }
             indexed.keys().copied().collect()
         };
@@ -835,8 +916,8 @@ impl Sweep for NaiveStore {
             _ => (Duration::ZERO, max),
         };
         let expired = |rows: &Rows| -> Vec<_> {
-            let end = Instant::now() + ahead;
-            let of_here = |(namespace, _): &(String, SessionKey)| *namespace == self.namespace;
+            let end = self.now(Fault::SweepsByTheClientsClock) + ahead;
+            let of_here = |at: &At| at.0 == self.namespace && !self.server.locks.has(at);
             let over = rows
                 .rows
                 .iter()
@@ -878,7 +959,7 @@ impl Raw for NaiveRaw {
         let new = || Row {
             value: Vec::new(),
             ttl,
-            ends: Instant::now() + ttl,
+            ends: self.server.now() + ttl,
         };
         let mut rows = self.server.rows();
         let row = rows

@@ -90,8 +90,15 @@ impl<P: Place> Backend for On<P> {
         built(RedisStore::builder(self.0.place.servers()?), namespace, DEADLINE)
     }
 
-    fn reason(_: Hook) -> &'static str {
-        "the servers are reached by TLS or by a socket of this machine"
+    fn reason(hook: Hook) -> &'static str {
+        match hook {
+            Hook::Rival => {
+                "the server has no locks: a command or a script is whole before the next one begins"
+            }
+            Hook::Skewed => "no server with another clock is started yet",
+            Hook::Crash => "no server of one guarantee's own is started yet",
+            _ => "the servers are reached by TLS or by a socket of this machine",
+        }
     }
 
     async fn unreachable(&self) -> Option<Arc<dyn SessionStore>> {

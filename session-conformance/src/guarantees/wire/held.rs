@@ -81,7 +81,7 @@ pub(super) async fn answered<T>(
 }
 
 /// Asks until there is an answer: a machine may be slow, and a store may take a moment to connect.
-pub(super) async fn served<T, F>(call: &str, mut ask: impl FnMut() -> F) -> Result<T, Stop>
+pub(in crate::guarantees) async fn served<T, F>(call: &str, mut ask: impl FnMut() -> F) -> Result<T, Stop>
 where
     F: Future<Output = Result<T, Error>>,
 {
