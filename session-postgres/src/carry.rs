@@ -1,0 +1,375 @@
+//! Calls in batches: what goes to the server in one statement.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use session_coalesce::{Carrier, Coalescer, Failure as Unsent, Limits};
+use session_core::{Error, SessionKey};
+use sqlx::{Row, postgres::PgRow};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    error::{self, Failure},
+    node::{Lane, Node, nonce},
+    sql::{ABSENT, DONE, HEAD, SEEN},
+};
+
+/// What a batch carries at most.
+const LIMITS_WEIGHT: usize = 2 * 1024 * 1024;
+
+/// How often a call is sent whose connection breaks. The first may be an old connection to a server that has restarted.
+const TRIES: u32 = 3;
+
+/// The four kinds of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Create,
+    Update,
+    Touch,
+    Delete,
+}
+
+/// A write. What its kind does not need is empty.
+#[derive(Clone)]
+pub(crate) struct Write {
+    pub(crate) key: SessionKey,
+    /// What the value must begin with.
+    pub(crate) expected: Option<[u8; HEAD]>,
+    pub(crate) value: Bytes,
+    pub(crate) subject: Option<[u8; 32]>,
+    pub(crate) ttl: i64,
+}
+
+/// What became of a write.
+pub(crate) enum Verdict {
+    Done,
+    /// Nothing was written: what is there begins so.
+    Seen(Bytes),
+    Absent,
+}
+
+/// What became of it, unless it is to be tried again.
+enum Answer {
+    Verdict(Verdict),
+    Busy,
+}
+
+/// How a call came to its end.
+pub(crate) struct Ended {
+    pub(crate) verdict: Verdict,
+    /// An earlier try may have been executed.
+    pub(crate) repeated: bool,
+}
+
+/// Why a call has no verdict.
+pub(crate) struct Broken {
+    pub(crate) error: Error,
+    /// It may have been executed.
+    pub(crate) may_be_done: bool,
+}
+
+/// A value and the milliseconds that it lives.
+pub(crate) type Found = Option<(Bytes, i64)>;
+
+pub(crate) struct Calls {
+    loads: Coalescer<Loads>,
+    creates: Coalescer<Writes>,
+    updates: Coalescer<Writes>,
+    touches: Coalescer<Writes>,
+    deletes: Coalescer<Writes>,
+}
+
+impl Calls {
+    pub(crate) fn new(node: &Arc<Node>, lanes: usize) -> Self {
+        let limits = Limits::default().with_lanes(lanes).with_weight(LIMITS_WEIGHT);
+        let writes = |kind| {
+            let node = Arc::clone(node);
+            Coalescer::new(Writes { kind, node }, limits)
+        };
+        Self {
+            loads: Coalescer::new(Loads(Arc::clone(node)), limits),
+            creates: writes(Kind::Create),
+            updates: writes(Kind::Update),
+            touches: writes(Kind::Touch),
+            deletes: writes(Kind::Delete),
+        }
+    }
+
+    pub(crate) async fn load(&self, key: SessionKey, length: Duration) -> Result<Found, Error> {
+        let deadline = Instant::now() + length;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let failure = match self.loads.call(key, deadline).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(failure)) => failure,
+                Err(unsent) => return Err(of_unsent(unsent, length).error),
+            };
+            match failure {
+                Failure::Lost(_) if tries < TRIES => {}
+                Failure::Busy => pause(tries, deadline).await.map_err(|Late| error::locked())?,
+                failure => return Err(failure.into()),
+            }
+        }
+    }
+
+    /// Sends a write until it has a verdict. One whose connection breaks is sent again, if its second effect is its
+    /// first: all but `create`, which might bring back what was deleted since.
+    pub(crate) async fn write(&self, kind: Kind, write: Write, length: Duration) -> Result<Ended, Broken> {
+        let deadline = Instant::now() + length;
+        let coalescer = match kind {
+            Kind::Create => &self.creates,
+            Kind::Update => &self.updates,
+            Kind::Touch => &self.touches,
+            Kind::Delete => &self.deletes,
+        };
+        let (mut tries, mut waits, mut repeated) = (0, 0, false);
+        loop {
+            tries += 1;
+            let answer = coalescer.call(write.clone(), deadline).await;
+            match answer {
+                Ok(Ok(Answer::Verdict(verdict))) => return Ok(Ended { verdict, repeated }),
+                Ok(Ok(Answer::Busy) | Err(Failure::Busy)) => {
+                    waits += 1;
+                    if let Err(Late) = pause(waits, deadline).await {
+                        return Err(Broken {
+                            error: error::locked(),
+                            may_be_done: repeated,
+                        });
+                    }
+                }
+                Ok(Err(Failure::Lost(_))) if kind != Kind::Create && tries - waits < TRIES => repeated = true,
+                Ok(Err(failure)) => {
+                    let may_be_done = repeated || matches!(failure, Failure::Lost(_));
+                    let error = failure.into();
+                    return Err(Broken { error, may_be_done });
+                }
+                Err(unsent) => {
+                    let mut broken = of_unsent(unsent, length);
+                    broken.may_be_done |= repeated;
+                    return Err(broken);
+                }
+            }
+        }
+    }
+}
+
+struct Late;
+
+/// Waits a little longer each time, at random, so that those who met do not meet again.
+async fn pause(times: u32, deadline: Instant) -> Result<(), Late> {
+    let most = 1_000_u64 << times.min(4);
+    let moment = Instant::now() + Duration::from_micros(fastrand::u64(most / 2..=most));
+    if moment >= deadline {
+        sleep_until(deadline).await;
+        return Err(Late);
+    }
+    sleep_until(moment).await;
+    Ok(())
+}
+
+fn of_unsent(unsent: Unsent<Error>, length: Duration) -> Broken {
+    let may_be_done = unsent.may_have_arrived();
+    let error = match unsent {
+        Unsent::NoLane(error) => error,
+        Unsent::NotSent => error::unavailable(format!(
+            "no connection was free within {length:?}, or the server does not answer"
+        )),
+        Unsent::NotAnswered => error::unavailable(format!("no reply within {length:?}")),
+        other => error::unavailable(other.to_string()),
+    };
+    Broken { error, may_be_done }
+}
+
+/// Reads.
+struct Loads(Arc<Node>);
+
+impl Carrier for Loads {
+    type Call = SessionKey;
+    type Answer = Result<Found, Failure>;
+    type Key = ();
+    type Lane = Lane;
+    type Error = Error;
+
+    /// Reads of one key go together.
+    fn key(_: &SessionKey) -> Option<()> {
+        None
+    }
+
+    /// What the answer weighs is not known before.
+    fn weight(_: &SessionKey) -> usize {
+        0
+    }
+
+    async fn lane(&self) -> Result<Lane, Error> {
+        self.0.lane().await
+    }
+
+    async fn carry(&self, mut lane: Lane, calls: Vec<SessionKey>) -> Vec<Self::Answer> {
+        match load(&mut lane, &calls).await {
+            Ok(found) => found.into_iter().map(Ok).collect(),
+            Err(failure) => calls.iter().map(|_| Err(failure.clone())).collect(),
+        }
+    }
+}
+
+async fn load(lane: &mut Lane, keys: &[SessionKey]) -> Result<Vec<Found>, Failure> {
+    let (nonce, sql) = (nonce(), lane.node().statements.load.clone());
+    let bytes: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes().as_slice()).collect();
+    let rows = lane.rows(nonce, sqlx::query(sql).bind(nonce).bind(bytes)).await?;
+    placed(lane, rows, keys.len(), |row| {
+        let value: Option<Vec<u8>> = row.try_get(2).map_err(error::of)?;
+        let remaining: Option<i64> = row.try_get(3).map_err(error::of)?;
+        Ok(value.map(Bytes::from).zip(remaining))
+    })
+}
+
+/// What `read` makes of each row, in the order of the calls: a row says in its second column whose it is.
+fn placed<T>(
+    lane: &mut Lane,
+    rows: Vec<PgRow>,
+    count: usize,
+    read: impl Fn(&PgRow) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    let mut answers: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    for row in &rows {
+        let at: i64 = row.try_get(1).map_err(error::of)?;
+        let place = usize::try_from(at - 1).ok().and_then(|at| answers.get_mut(at));
+        match place {
+            Some(place @ None) => *place = Some(read(row)?),
+            _ => {
+                lane.distrust();
+                return Err(error::out_of_step());
+            }
+        }
+    }
+    let answers: Option<Vec<T>> = answers.into_iter().collect();
+    answers.ok_or_else(|| {
+        lane.distrust();
+        error::out_of_step()
+    })
+}
+
+/// Writes of one kind.
+struct Writes {
+    kind: Kind,
+    node: Arc<Node>,
+}
+
+impl Carrier for Writes {
+    type Call = Write;
+    type Answer = Result<Answer, Failure>;
+    type Key = SessionKey;
+    type Lane = Lane;
+    type Error = Error;
+
+    fn key(call: &Write) -> Option<SessionKey> {
+        Some(call.key)
+    }
+
+    fn weight(call: &Write) -> usize {
+        call.value.len()
+    }
+
+    async fn lane(&self) -> Result<Lane, Error> {
+        self.node.lane().await
+    }
+
+    async fn carry(&self, mut lane: Lane, calls: Vec<Write>) -> Vec<Self::Answer> {
+        let all: Vec<&Write> = calls.iter().collect();
+        match self.send(&mut lane, &all).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            // Nothing was written. One of them may be what the server does not like: each by itself then.
+            Err(Failure::Refused(_)) if all.len() > 1 => {
+                let mut answers = Vec::with_capacity(all.len());
+                for call in all {
+                    let answer = self.send(&mut lane, &[call]).await;
+                    answers
+                        .push(answer.and_then(|one| one.into_iter().next().ok_or_else(error::out_of_step)));
+                }
+                answers
+            }
+            Err(failure) => all.iter().map(|_| Err(failure.clone())).collect(),
+        }
+    }
+}
+
+impl Writes {
+    async fn send(&self, lane: &mut Lane, calls: &[&Write]) -> Result<Vec<Answer>, Failure> {
+        let statements = &self.node.statements;
+        let sql = match self.kind {
+            Kind::Create => &statements.create,
+            Kind::Update => &statements.update,
+            Kind::Touch => &statements.touch,
+            Kind::Delete => &statements.delete,
+        };
+        let mut answers = self.ask(lane, sql, calls).await?;
+        if self.kind == Kind::Create {
+            // An expired record may be in the way, which is rare: so the others need not look for it.
+            let busy: Vec<usize> = (0..calls.len())
+                .filter(|at| matches!(answers[*at], Answer::Busy))
+                .collect();
+            if !busy.is_empty() {
+                let again: Vec<&Write> = busy.iter().map(|at| calls[*at]).collect();
+                let found = match self.ask(lane, &statements.replace_expired, &again).await {
+                    Ok(found) => found,
+                    // The others are written, and must hear of it; these may be tried again only if nothing was done.
+                    Err(Failure::Busy) => return Ok(answers),
+                    Err(failure) if busy.len() == calls.len() => return Err(failure),
+                    Err(_) => return Ok(answers),
+                };
+                for (at, answer) in busy.into_iter().zip(found) {
+                    answers[at] = answer;
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn ask(
+        &self,
+        lane: &mut Lane,
+        sql: &sqlx::SqlStr,
+        calls: &[&Write],
+    ) -> Result<Vec<Answer>, Failure> {
+        let nonce = nonce();
+        let keys: Vec<&[u8]> = calls.iter().map(|call| call.key.as_bytes().as_slice()).collect();
+        let expected = || -> Vec<Option<&[u8]>> {
+            calls
+                .iter()
+                .map(|call| call.expected.as_ref().map(|head| head.as_slice()))
+                .collect()
+        };
+        let values = || -> Vec<&[u8]> { calls.iter().map(|call| &*call.value).collect() };
+        let subjects = || -> Vec<Option<&[u8]>> {
+            calls
+                .iter()
+                .map(|call| call.subject.as_ref().map(|subject| subject.as_slice()))
+                .collect()
+        };
+        let ttls = || -> Vec<i64> { calls.iter().map(|call| call.ttl).collect() };
+        let statement = sqlx::query(sql.clone()).bind(nonce).bind(keys);
+        let statement = match self.kind {
+            Kind::Create => statement.bind(values()).bind(subjects()).bind(ttls()),
+            Kind::Update => statement
+                .bind(expected())
+                .bind(values())
+                .bind(subjects())
+                .bind(ttls()),
+            Kind::Touch => statement.bind(ttls()),
+            Kind::Delete => statement.bind(expected()),
+        };
+        let rows = lane.rows(nonce, statement).await?;
+        placed(lane, rows, calls.len(), |row| {
+            let verdict: i32 = row.try_get(2).map_err(error::of)?;
+            let head: Option<Vec<u8>> = row.try_get(3).map_err(error::of)?;
+            Ok(match (verdict, head) {
+                (DONE, _) => Answer::Verdict(Verdict::Done),
+                (SEEN, Some(head)) => Answer::Verdict(Verdict::Seen(head.into())),
+                (ABSENT, _) => Answer::Verdict(Verdict::Absent),
+                // Locked by another transaction, or gone since the statement began.
+                _ => Answer::Busy,
+            })
+        })
+    }
+}

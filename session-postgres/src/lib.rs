@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+mod carry;
+mod config;
+mod error;
+mod node;
+mod schema;
+mod sql;
+mod store;
+mod subjects;
+mod sweep;
+mod url;
+
+pub use sqlx;
+
+pub use self::{
+    config::{ConfigError, ConnectError, PostgresStoreBuilder},
+    store::PostgresStore,
+    sweep::Sweeper,
+};
+
+/// The backend's name in errors and in the profile.
+const BACKEND: &str = "postgres";

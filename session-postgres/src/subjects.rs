@@ -1,0 +1,102 @@
+//! The sessions of a subject.
+
+use std::time::Duration;
+
+use session_core::{Result, SessionKey, Subject, Subjects, async_trait};
+use sha2::{Digest, Sha256};
+use sqlx::Row;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::{
+    PostgresStore,
+    error::{self, Failure},
+    node::nonce,
+};
+
+/// What stands in the table: of one length, so that every subject fits the index.
+pub(crate) fn digest(subject: &Subject) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"session-subject/1\0");
+    hash.update(subject.as_str());
+    hash.finalize().into()
+}
+
+#[async_trait]
+impl Subjects for PostgresStore {
+    async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
+        let deadline = Instant::now() + self.read;
+        let listed = async {
+            loop {
+                let mut lane = self.node.lane().await?;
+                let nonce = nonce();
+                let statement = sqlx::query(self.node.statements.list.clone())
+                    .bind(nonce)
+                    .bind(digest(subject).to_vec());
+                match lane.rows(nonce, statement).await {
+                    Ok(rows) => {
+                        let mut keys = Vec::with_capacity(rows.len());
+                        for row in rows {
+                            let key: Option<Vec<u8>> = row
+                                .try_get(1)
+                                .map_err(error::of)
+                                .map_err(session_core::Error::from)?;
+                            // The first row is the nonce's own; a key of another length is none of ours.
+                            if let Some(Ok(bytes)) = key.map(<[u8; 32]>::try_from) {
+                                keys.push(SessionKey::from_bytes(bytes));
+                            }
+                        }
+                        return Ok(keys);
+                    }
+                    Err(Failure::Refused(error)) => return Err(error),
+                    Err(_) => sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        timeout_at(deadline, listed)
+            .await
+            .unwrap_or_else(|_| Err(error::unavailable(format!("no reply within {:?}", self.read))))
+    }
+
+    async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64> {
+        // Many statements, of which each has the time of a write; all have ten times that.
+        let deadline = Instant::now() + self.write * 10;
+        let subject = digest(subject).to_vec();
+        let except = except.map(|key| key.as_bytes().to_vec());
+        let mut sum = 0_u64;
+        loop {
+            let one = async {
+                let mut lane = self.node.lane().await?;
+                let nonce = nonce();
+                let statement = sqlx::query(self.node.statements.delete_all.clone())
+                    .bind(nonce)
+                    .bind(&subject)
+                    .bind(&except);
+                match lane.rows(nonce, statement).await {
+                    Ok(rows) => {
+                        let number = |at: usize| rows[0].try_get::<i64, _>(at).map_err(error::of);
+                        Ok((number(1)?.unsigned_abs(), number(2)?.unsigned_abs()))
+                    }
+                    Err(Failure::Busy) => Ok((0, 1)),
+                    Err(failure) => Err(session_core::Error::from(failure)),
+                }
+            };
+            let end = deadline.min(Instant::now() + self.write);
+            let (deleted, seen) = timeout_at(end, one)
+                .await
+                .unwrap_or_else(|_| Err(error::unavailable(format!("no reply within {:?}", self.write))))?;
+            sum += deleted;
+            if seen == 0 {
+                return Ok(sum);
+            }
+            if Instant::now() >= deadline {
+                return Err(error::unavailable(
+                    "new sessions were made as fast as they were removed, or others keep them locked",
+                ));
+            }
+            if deleted == 0 {
+                // Locked, or already gone.
+                sleep(Duration::from_millis(fastrand::u64(2..10))).await;
+            }
+        }
+    }
+}
