@@ -32,8 +32,12 @@ pub const VERSION: Range<usize> = 20..36;
 const MAGIC: &[u8; 3] = b"SSN";
 const KEY: Range<usize> = 4..20;
 const NOT_AFTER: Range<usize> = 36..44;
-const SUBJECT_LEN: Range<usize> = 44..46;
-const DATA_LEN: Range<usize> = 46..50;
+
+/// Where the length of the subject stands, little endian: for stores that compare lengths on the server.
+pub const SUBJECT_LEN: Range<usize> = 44..46;
+
+/// Where the length of the data stands, little endian.
+pub const DATA_LEN: Range<usize> = 46..50;
 
 /// Bytes that [`seal`] makes of `record`.
 #[must_use]

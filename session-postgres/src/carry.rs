@@ -363,6 +363,7 @@ impl Writes {
         placed(lane, rows, calls.len(), |row| {
             let verdict: i32 = row.try_get(2).map_err(error::of)?;
             let head: Option<Vec<u8>> = row.try_get(3).map_err(error::of)?;
+
             Ok(match (verdict, head) {
                 (DONE, _) => Answer::Verdict(Verdict::Done),
                 (SEEN, Some(head)) => Answer::Verdict(Verdict::Seen(head.into())),

@@ -7,6 +7,7 @@
 //!
 //! The first parameter and first column are the nonce; the second column is the call's place in the batch.
 
+use session_core::head::{self, LEN};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::schema::Table;
@@ -19,7 +20,10 @@ pub(crate) const SEEN: i32 = 1;
 pub(crate) const ABSENT: i32 = 2;
 
 /// Bytes at the beginning of a value that tell its format, its key and its version.
-pub(crate) const HEAD: usize = session_core::head::VERSION.end;
+pub(crate) const HEAD: usize = head::VERSION.end;
+
+/// So many bytes tell that a value cannot be read, and why: there is the format, and less than the key.
+const SHORT: usize = head::VERSION.start - 1;
 
 /// The statements on one table.
 pub(crate) struct Statements {
@@ -43,10 +47,28 @@ fn hour(time: &str) -> String {
     format!("ceil(extract(epoch FROM {time}) / 3600)::int")
 }
 
+/// The beginning of a value up to its version; less than that if the value is not as long as it says itself, so that
+/// it is equal to no version's. Only the beginning of a long value is read, and its length is known without it.
+fn head(value: &str) -> String {
+    let begin = format!("substring({value} FROM 1 FOR {LEN})");
+    let byte = |at: usize| format!("get_byte({begin}, {at})::bigint");
+    let number = |places: std::ops::Range<usize>| {
+        let digit = |(power, at): (u32, usize)| format!("{} * {}", byte(at), 256_u64.pow(power));
+        (0..).zip(places).map(digit).collect::<Vec<_>>().join(" + ")
+    };
+    format!(
+        "CASE WHEN octet_length({value}) < {LEN} THEN substring({value} FROM 1 FOR {SHORT})
+              WHEN octet_length({value}) = {LEN} + {} + {} THEN substring({value} FROM 1 FOR {HEAD})
+              ELSE substring({value} FROM 1 FOR {SHORT}) END",
+        number(head::SUBJECT_LEN),
+        number(head::DATA_LEN),
+    )
+}
+
 impl Statements {
     pub(crate) fn on(table: &Table, relaxed_touch: bool) -> Self {
         let (table, hour_of_end) = (table.quoted(), hour(END));
-        let head = format!("substring(s.value FROM 1 FOR {HEAD})");
+        let head = head("s.value");
         let write = format!("expires_at = {END}, sweep = {hour_of_end}");
         let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
 
