@@ -366,21 +366,24 @@ impl<C: Carrier> Batch<C> {
     async fn carry(mut self, lane: C::Lane) {
         let calls = mem::take(&mut self.calls);
         let carried = timeout_at(self.deadline, caught(self.shared.carrier.carry(lane, calls))).await;
-        let answers = match carried {
-            Ok(Some(answers)) => answers,
-            // A panic; or a deadline, which the callers have met themselves.
-            Ok(None) | Err(_) => Vec::new(),
-        };
         // The lane and the keys first: a caller that is answered may call again at once.
         let senders = mem::take(&mut self.answers);
-        let expected = senders.len();
         drop(self);
-        if answers.len() == expected {
-            for (sender, answer) in senders.into_iter().zip(answers) {
-                let _ = sender.send(Ok(answer));
+        match carried {
+            Ok(Some(answers)) if answers.len() == senders.len() => {
+                for (sender, answer) in senders.into_iter().zip(answers) {
+                    // Whoever is gone needs no answer.
+                    let _ = sender.send(Ok(answer));
+                }
+            }
+            // A panic, or nobody knows whose answer is which: all senders are dropped, which is `Lost`.
+            Ok(_) => {}
+            Err(_) => {
+                for sender in senders {
+                    let _ = sender.send(Err(Failure::NotAnswered));
+                }
             }
         }
-        // Else whose answer is which is not known: all senders are dropped, which is `Lost`.
     }
 }
 
