@@ -69,6 +69,8 @@ pub(crate) enum Unfit {
     Client(sqlx::Error),
     /// The table is of a version that this one does not know.
     Newer(i32),
+    /// Transactions have another isolation level than the statements are made for.
+    Isolation(String),
 }
 
 impl From<sqlx::Error> for Unfit {
@@ -83,6 +85,12 @@ pub(crate) async fn migrate(
     table: &Table,
     unlogged: bool,
 ) -> Result<(), Unfit> {
+    let level: String = sqlx::query_scalar("SELECT current_setting('default_transaction_isolation')")
+        .fetch_one(&mut *connection)
+        .await?;
+    if level != "read committed" {
+        return Err(Unfit::Isolation(level));
+    }
     let steps = migrations(table, unlogged);
     let latest = i32::try_from(steps.len()).unwrap_or(i32::MAX);
     let history = table.beside("_migrations");

@@ -88,7 +88,8 @@ impl PostgresStore {
     /// # Errors
     ///
     /// - `NewerFormat`: a newer version of this software made the table.
-    /// - `Unavailable`: the server does not answer, or the user may not make the table.
+    /// - `Unavailable`: the server does not answer, the user may not make the table, or the user's transactions are not
+    ///   `read committed` by default: with another level, of two writes that meet all would fail.
     pub async fn migrate(&self) -> Result<()> {
         let mut connection = match timeout(self.node.connect, self.node.pool.acquire()).await {
             Ok(connection) => connection.map_err(error::of_connection)?,
@@ -109,6 +110,10 @@ impl PostgresStore {
             Ok(Err(Unfit::Newer(version))) => Err(fail(ErrorKind::NewerFormat).with_detail(format!(
                 "the table {} is of version {version}, which this version does not know",
                 self.table.quoted()
+            ))),
+            Ok(Err(Unfit::Isolation(level))) => Err(error::unavailable(format!(
+                "default_transaction_isolation is {level:?} for this user, where \"read committed\" is needed: ALTER ROLE … \
+                 SET default_transaction_isolation = 'read committed'"
             ))),
             Ok(Err(Unfit::Client(error))) => Err(error::of_connection(error)),
             Err(_) => {

@@ -1,4 +1,4 @@
-//! The suite on PostgreSQL 15, in a database whose time zone and isolation are others than the server's own.
+//! The suite on PostgreSQL 15, in a database with another time zone and another text form of bytes than usual.
 
 mod common;
 

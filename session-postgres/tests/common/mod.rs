@@ -63,7 +63,6 @@ impl<const VERSION: u32> Backend for On<VERSION> {
             let pool = lazily(options.clone(), 1);
             pool.execute(
                 "ALTER ROLE CURRENT_USER SET timezone = 'Asia/Kathmandu';
-                 ALTER ROLE CURRENT_USER SET default_transaction_isolation = 'repeatable read';
                  ALTER ROLE CURRENT_USER SET bytea_output = 'escape'",
             )
             .await?;
