@@ -14,7 +14,7 @@ use crate::schema::Table;
 
 /// The verdicts, as the statements number them.
 pub(crate) const DONE: i32 = 0;
-/// The record is there, locked by this statement or committed; its head tells what it is.
+/// Another record is there; its head tells what it is.
 pub(crate) const SEEN: i32 = 1;
 /// Absent or expired.
 pub(crate) const ABSENT: i32 = 2;
@@ -104,22 +104,26 @@ impl Statements {
                  CASE WHEN w.key IS NOT NULL THEN 0 WHEN s.expires_at > now() THEN 1 ELSE 3 END::int, {head}
              FROM i LEFT JOIN w ON w.key = i.key LEFT JOIN {table} s ON s.key = i.key"
         );
-        // `l` has the newest committed state, and `s` that of the statement's beginning: who is in neither is absent, who
-        // is in `s` alone was locked, or has been deleted since. Without that difference, a row that was deleted
-        // meanwhile would be called a conflict.
-        let locked = |head: &str| {
+        // `l` is what this statement has locked, as it is now, and `s` what was committed when it began. Who is in `s` with
+        // another version than the expected one is a conflict, for a version that was replaced does not come back: such a
+        // call needs no lock, waits for nobody, and writes nothing to the log. Who is as expected in `s` and not in `l` is
+        // locked by another transaction, or changed by one that has just ended: which, tells the next try.
+        let locked = |condition: &str| {
             format!(
                 "l AS MATERIALIZED (
-                     SELECT s.key, {head} AS head FROM {table} s WHERE s.key = ANY($2) AND s.expires_at > now()
-                     FOR NO KEY UPDATE SKIP LOCKED)"
+                     SELECT s.key FROM i JOIN {table} s ON s.key = i.key WHERE s.expires_at > now() AND {condition}
+                     FOR NO KEY UPDATE OF s SKIP LOCKED)"
             )
         };
-        let verdict = format!(
-            "CASE WHEN w.key IS NOT NULL THEN 0 WHEN l.key IS NOT NULL THEN 1 WHEN s.key IS NULL THEN 2 ELSE 3 END::int,
-                 l.head
-             FROM i LEFT JOIN w ON w.key = i.key LEFT JOIN l ON l.key = i.key
-             LEFT JOIN {table} s ON s.key = i.key AND s.expires_at > now()"
-        );
+        let verdict = |condition: &str| {
+            format!(
+                "CASE WHEN w.key IS NOT NULL THEN 0 WHEN s.key IS NULL THEN 2 WHEN {condition} THEN 3 ELSE 1 END::int,
+                 CASE WHEN w.key IS NULL THEN {head} END
+                 FROM i LEFT JOIN w ON w.key = i.key
+                 LEFT JOIN {table} s ON s.key = i.key AND s.expires_at > now()"
+            )
+        };
+        let as_expected = format!("{head} = i.expected");
         let update = format!(
             "WITH i AS MATERIALIZED (
                  SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[])
@@ -127,9 +131,10 @@ impl Statements {
              {},
              w AS (
                  UPDATE {table} s SET value = i.value, subject = i.subject, {write}
-                 FROM i JOIN l ON l.key = i.key AND l.head = i.expected WHERE s.key = i.key RETURNING s.key)
-             SELECT $1::bigint, i.at, {verdict}",
-            locked(&head)
+                 FROM i JOIN l ON l.key = i.key WHERE s.key = i.key RETURNING s.key)
+             SELECT $1::bigint, i.at, {}",
+            locked(&as_expected),
+            verdict(&as_expected),
         );
         // For this transaction alone, and in time: it is read when the transaction commits.
         let relaxed = match relaxed_touch {
@@ -144,19 +149,19 @@ impl Statements {
              {},
              w AS (
                  UPDATE {table} s SET {write} FROM i JOIN l ON l.key = i.key WHERE s.key = i.key RETURNING s.key)
-             SELECT $1::bigint, i.at, {verdict}{relaxed}",
-            locked("''::bytea")
+             SELECT $1::bigint, i.at, {}{relaxed}",
+            locked("true"),
+            verdict("true"),
         );
+        let any_or_expected = format!("(i.expected IS NULL OR {as_expected})");
         let delete = format!(
             "WITH i AS MATERIALIZED (
                  SELECT * FROM unnest($2::bytea[], $3::bytea[]) WITH ORDINALITY i(key, expected, at)),
              {},
-             w AS (
-                 DELETE FROM {table} s USING i JOIN l
-                     ON l.key = i.key AND (i.expected IS NULL OR l.head = i.expected)
-                 WHERE s.key = i.key RETURNING s.key)
-             SELECT $1::bigint, i.at, {verdict}",
-            locked(&head).replace("NO KEY UPDATE", "UPDATE")
+             w AS (DELETE FROM {table} s USING l WHERE s.key = l.key RETURNING s.key)
+             SELECT $1::bigint, i.at, {}",
+            locked(&any_or_expected).replace("NO KEY UPDATE", "UPDATE"),
+            verdict(&any_or_expected),
         );
         // A row of its own for the nonce: a subject may have no session.
         let list = format!(
