@@ -112,8 +112,7 @@ pub fn open(backend: &'static str, key: &SessionKey, value: &Bytes) -> Result<(R
         0 => None,
         millis => Some(Timestamp::from_millis(millis)),
     };
-    let subject_len = usize::from(u16::from_le_bytes(array(&value[SUBJECT_LEN])));
-    let data_len = u32::from_le_bytes(array(&value[DATA_LEN])) as usize;
+    let (subject_len, data_len) = lengths(value);
     if value.len() - LEN != subject_len.saturating_add(data_len) {
         return Err(corrupt("the value's length is not the one that its head tells"));
     }
@@ -136,6 +135,23 @@ pub fn open(backend: &'static str, key: &SessionKey, value: &Bytes) -> Result<(R
         },
         version,
     ))
+}
+
+/// Whether a value that begins with `begin` and has `len` bytes has the length that its head tells, for stores that
+/// compare a version without reading the whole value.
+#[must_use]
+pub fn is_whole(begin: &[u8], len: usize) -> bool {
+    begin.len() >= LEN && len >= LEN && {
+        let (subject, data) = lengths(begin);
+        len - LEN == subject.saturating_add(data)
+    }
+}
+
+/// Of the subject and of the data, as a whole head tells them.
+fn lengths(value: &[u8]) -> (usize, usize) {
+    let subject = u16::from_le_bytes(array(&value[SUBJECT_LEN]));
+    let data = u32::from_le_bytes(array(&value[DATA_LEN]));
+    (usize::from(subject), data as usize)
 }
 
 /// What every value of `key` begins with in this format, up to its version: for scripts that check it on the server.

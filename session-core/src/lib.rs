@@ -22,6 +22,8 @@ pub mod fuzzing;
 mod memory;
 #[cfg(feature = "session")]
 mod session;
+#[cfg(feature = "sweeper")]
+mod sweeper;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
@@ -39,6 +41,8 @@ pub use self::session::{
     ClientAction, Committed, ConfigError, Lengths, RetiredIdPolicy, Session, SessionError, SessionInfo,
     Sessions, SessionsBuilder, Upkeep,
 };
+#[cfg(feature = "sweeper")]
+pub use self::sweeper::Sweeper;
 pub use self::{
     clock::{Clock, SystemClock, Timestamp},
     error::{Error, ErrorKind, Result},

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::{RandomError, Timestamp};
 
@@ -153,6 +154,16 @@ impl Subject {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What a backend keeps in an index instead of the text: SHA-256 of `session-subject/1`, a zero byte and the text. It
+    /// has one length, and does not show a user's name, although who guesses the name can tell that it is the one.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(b"session-subject/1\0");
+        hash.update(self.as_str());
+        hash.finalize().into()
     }
 }
 

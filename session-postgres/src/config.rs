@@ -10,8 +10,8 @@ use crate::{BACKEND, PostgresStore, carry::Calls, node::Node, schema::Table, sql
 /// The largest record that may be configured. A value may have 1 GB, but every batch holds it in memory, here and there.
 const LARGEST_RECORD: usize = 64 * 1024 * 1024;
 
-/// Batches of one kind under way at once. More do not make a server on few cores faster, and smaller batches slower.
-const LANES: usize = 4;
+/// Batches of one kind under way at once. More make smaller batches, which cost the server more for each call.
+const LANES: usize = 2;
 
 /// Names what [`PostgresStore::new`] leaves at its default.
 #[must_use]

@@ -11,12 +11,12 @@ mod subjects;
 mod sweep;
 mod url;
 
+pub use session_core::Sweeper;
 pub use sqlx;
 
 pub use self::{
     config::{ConfigError, ConnectError, PostgresStoreBuilder},
     store::PostgresStore,
-    sweep::Sweeper,
 };
 
 /// The backend's name in errors and in the profile.

@@ -69,71 +69,110 @@ impl Statements {
     pub(crate) fn on(table: &Table, relaxed_touch: bool) -> Self {
         let (table, hour_of_end) = (table.quoted(), hour(END));
         let head = head("s.value");
-        let write = format!("expires_at = {END}, sweep = {hour_of_end}");
         let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
+
+        // The length of an array is hidden from the planner in a query of its own: else a plan for one call looks cheaper
+        // than the plan for any number, and each statement is planned anew, which costs more than its execution.
+        let calls = |columns: &[(&str, &str)]| {
+            let arrays = (2..)
+                .zip(columns)
+                .map(|(at, (_, of))| format!("(SELECT ${at}::{of}[])"));
+            let (arrays, names) = (arrays.collect::<Vec<_>>(), columns.iter().map(|(name, _)| *name));
+            format!(
+                "unnest({}) WITH ORDINALITY i({}, at)",
+                arrays.join(", "),
+                names.collect::<Vec<_>>().join(", ")
+            )
+        };
+        // A query for each call, which the planner does not make a join of: a plan from the time when the table was empty
+        // would read all of it for every statement until the server's next ANALYZE.
+        let each = |columns: &str, condition: &str| {
+            format!("LATERAL (SELECT {columns} FROM {table} s WHERE s.key = i.key AND {condition} OFFSET 0)")
+        };
+        let lives = "s.expires_at > now()";
 
         let load = format!(
             "SELECT $1::bigint, i.at, s.value, ceil(extract(epoch FROM s.expires_at - now()) * 1000)::bigint
-             FROM unnest($2::bytea[]) WITH ORDINALITY i(key, at)
-             LEFT JOIN {table} s ON s.key = i.key AND s.expires_at > now()"
+             FROM {} LEFT JOIN {} s ON true",
+            calls(&[("key", "bytea")]),
+            each("s.value, s.expires_at", lives),
         );
-        // What is in the way is looked at, not locked. The order keeps two that make the same keys from a deadlock.
+        let new = calls(&[
+            ("key", "bytea"),
+            ("value", "bytea"),
+            ("subject", "bytea"),
+            ("ttl", "bigint"),
+        ]);
+        // What is in the way is looked at, not locked.
+        let created = format!(
+            "SELECT $1::bigint, i.at,
+                 CASE WHEN w.key IS NOT NULL THEN 0 WHEN {lives} THEN 1 ELSE 3 END::int, s.head
+             FROM i LEFT JOIN w ON w.key = i.key LEFT JOIN {} s ON true",
+            each(&format!("s.expires_at, {head} AS head"), "w.key IS NULL"),
+        );
+        // The order keeps two that make the same keys from a deadlock.
         let create = format!(
-            "WITH i AS MATERIALIZED (
-                 SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::bytea[], $5::bigint[])
-                     WITH ORDINALITY i(key, value, subject, ttl, at)),
+            "WITH i AS MATERIALIZED (SELECT * FROM {new}),
              w AS (
                  INSERT INTO {table} (key, value, subject, expires_at, sweep)
                  SELECT i.key, i.value, i.subject, {END}, {hour_of_end} FROM i ORDER BY i.key
                  ON CONFLICT (key) DO NOTHING RETURNING key)
-             SELECT $1::bigint, i.at,
-                 CASE WHEN w.key IS NOT NULL THEN 0 WHEN s.expires_at > now() THEN 1 ELSE 3 END::int, {head}
-             FROM i LEFT JOIN w ON w.key = i.key LEFT JOIN {table} s ON s.key = i.key"
+             {created}"
+        );
+        // What is locked here by its key is written by way of the key's index, whatever the planner thinks.
+        let lock = |condition: &str, strength: &str| {
+            format!(
+                "l AS MATERIALIZED (
+                     SELECT i.at FROM i CROSS JOIN LATERAL (
+                         SELECT s.key FROM {table} s WHERE s.key = i.key AND {condition}
+                         FOR {strength} SKIP LOCKED) s)"
+            )
+        };
+        let write = |value: &str, subject: &str, set: &str| {
+            format!(
+                "w AS (
+                     INSERT INTO {table} AS s (key, value, subject, expires_at, sweep)
+                     SELECT i.key, {value}, {subject}, {END}, {hour_of_end} FROM i JOIN l ON l.at = i.at
+                     ON CONFLICT (key) DO UPDATE SET {set}expires_at = excluded.expires_at, sweep = excluded.sweep
+                     RETURNING s.key)"
+            )
+        };
+        let write_all = write(
+            "i.value",
+            "i.subject",
+            "value = excluded.value, subject = excluded.subject, ",
         );
         let replace_expired = format!(
-            "WITH i AS MATERIALIZED (
-                 SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::bytea[], $5::bigint[])
-                     WITH ORDINALITY i(key, value, subject, ttl, at)),
-             l AS MATERIALIZED (
-                 SELECT s.key FROM {table} s WHERE s.key = ANY($2) AND s.expires_at <= now()
-                 FOR NO KEY UPDATE SKIP LOCKED),
-             w AS (
-                 UPDATE {table} s SET value = i.value, subject = i.subject, {write}
-                 FROM i JOIN l ON l.key = i.key WHERE s.key = i.key RETURNING s.key)
-             SELECT $1::bigint, i.at,
-                 CASE WHEN w.key IS NOT NULL THEN 0 WHEN s.expires_at > now() THEN 1 ELSE 3 END::int, {head}
-             FROM i LEFT JOIN w ON w.key = i.key LEFT JOIN {table} s ON s.key = i.key"
+            "WITH i AS MATERIALIZED (SELECT * FROM {new}), {}, {write_all} {created}",
+            lock("s.expires_at <= now()", "NO KEY UPDATE"),
         );
         // `l` is what this statement has locked, as it is now, and `s` what was committed when it began. Who is in `s` with
         // another version than the expected one is a conflict, for a version that was replaced does not come back: such a
         // call needs no lock, waits for nobody, and writes nothing to the log. Who is as expected in `s` and not in `l` is
         // locked by another transaction, or changed by one that has just ended: which, tells the next try.
-        let locked = |condition: &str| {
-            format!(
-                "l AS MATERIALIZED (
-                     SELECT s.key FROM i JOIN {table} s ON s.key = i.key WHERE s.expires_at > now() AND {condition}
-                     FOR NO KEY UPDATE OF s SKIP LOCKED)"
-            )
-        };
         let verdict = |condition: &str| {
             format!(
-                "CASE WHEN w.key IS NOT NULL THEN 0 WHEN s.key IS NULL THEN 2 WHEN {condition} THEN 3 ELSE 1 END::int,
-                 CASE WHEN w.key IS NULL THEN {head} END
-                 FROM i LEFT JOIN w ON w.key = i.key
-                 LEFT JOIN {table} s ON s.key = i.key AND s.expires_at > now()"
+                "SELECT $1::bigint, i.at,
+                     CASE WHEN w.key IS NOT NULL THEN 0 WHEN s.key IS NULL THEN 2 WHEN s.is_it THEN 3 ELSE 1 END::int,
+                     s.head
+                 FROM i LEFT JOIN w ON w.key = i.key LEFT JOIN {} s ON true",
+                each(
+                    &format!("s.key, {condition} AS is_it, {head} AS head"),
+                    &format!("w.key IS NULL AND {lives}"),
+                ),
             )
         };
         let as_expected = format!("{head} = i.expected");
         let update = format!(
-            "WITH i AS MATERIALIZED (
-                 SELECT * FROM unnest($2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[])
-                     WITH ORDINALITY i(key, expected, value, subject, ttl, at)),
-             {},
-             w AS (
-                 UPDATE {table} s SET value = i.value, subject = i.subject, {write}
-                 FROM i JOIN l ON l.key = i.key WHERE s.key = i.key RETURNING s.key)
-             SELECT $1::bigint, i.at, {}",
-            locked(&as_expected),
+            "WITH i AS MATERIALIZED (SELECT * FROM {}), {}, {write_all} {}",
+            calls(&[
+                ("key", "bytea"),
+                ("expected", "bytea"),
+                ("value", "bytea"),
+                ("subject", "bytea"),
+                ("ttl", "bigint"),
+            ]),
+            lock(&format!("{lives} AND {as_expected}"), "NO KEY UPDATE"),
             verdict(&as_expected),
         );
         // For this transaction alone, and in time: it is read when the transaction commits.
@@ -143,24 +182,22 @@ impl Statements {
             }
             false => "",
         };
+        // The value is never written: the row is there.
         let touch = format!(
-            "WITH i AS MATERIALIZED (
-                 SELECT * FROM unnest($2::bytea[], $3::bigint[]) WITH ORDINALITY i(key, ttl, at)),
-             {},
-             w AS (
-                 UPDATE {table} s SET {write} FROM i JOIN l ON l.key = i.key WHERE s.key = i.key RETURNING s.key)
-             SELECT $1::bigint, i.at, {}{relaxed}",
-            locked("true"),
+            "WITH i AS MATERIALIZED (SELECT * FROM {}), {}, {} {}{relaxed}",
+            calls(&[("key", "bytea"), ("ttl", "bigint")]),
+            lock(lives, "NO KEY UPDATE"),
+            write("''", "NULL", ""),
             verdict("true"),
         );
         let any_or_expected = format!("(i.expected IS NULL OR {as_expected})");
         let delete = format!(
-            "WITH i AS MATERIALIZED (
-                 SELECT * FROM unnest($2::bytea[], $3::bytea[]) WITH ORDINALITY i(key, expected, at)),
-             {},
-             w AS (DELETE FROM {table} s USING l WHERE s.key = l.key RETURNING s.key)
-             SELECT $1::bigint, i.at, {}",
-            locked(&any_or_expected).replace("NO KEY UPDATE", "UPDATE"),
+            "WITH i AS MATERIALIZED (SELECT * FROM {}), {},
+             w AS (
+                 DELETE FROM {table} s USING i JOIN l ON l.at = i.at WHERE s.key = i.key RETURNING s.key)
+             {}",
+            calls(&[("key", "bytea"), ("expected", "bytea")]),
+            lock(&format!("{lives} AND {any_or_expected}"), "UPDATE"),
             verdict(&any_or_expected),
         );
         // A row of its own for the nonce: a subject may have no session.

@@ -4,20 +4,20 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use session_core::{
-    Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subjects, Sweep,
-    Version, async_trait, clock::whole_millis, head,
+    Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subject, Subjects,
+    Sweep, Sweeper, Version, async_trait, clock::whole_millis, head,
 };
 use sqlx::PgPool;
 use tokio::time::timeout;
 
 use crate::{
-    BACKEND, ConnectError, PostgresStoreBuilder, Sweeper,
+    BACKEND, ConnectError, PostgresStoreBuilder,
     carry::{Calls, Ended, Kind, Verdict, Write},
     error::{self, fail},
     node::Node,
     schema::{self, Table, Unfit},
     sql::HEAD,
-    subjects, sweep, url,
+    sweep, url,
 };
 
 /// Long enough for a node that makes the table while others wait for it.
@@ -142,9 +142,8 @@ impl PostgresStore {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    #[must_use = "it stops when it is dropped"]
     pub fn sweep_every(&self, interval: Duration) -> Sweeper {
-        Sweeper::start(Arc::clone(&self.node), interval, self.sweep)
+        sweep::start(&self.node, interval, self.sweep)
     }
 
     async fn run(&self, kind: Kind, write: Write) -> std::result::Result<Ended, crate::carry::Broken> {
@@ -157,7 +156,7 @@ impl PostgresStore {
             key: *key,
             expected: None,
             value: Bytes::from(head::seal(BACKEND, key, version, record)?),
-            subject: record.subject.as_ref().map(subjects::digest),
+            subject: record.subject.as_ref().map(Subject::digest),
             ttl: millis(ttl),
         })
     }

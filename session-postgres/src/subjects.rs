@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use session_core::{Result, SessionKey, Subject, Subjects, async_trait};
-use sha2::{Digest, Sha256};
 use sqlx::Row;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -12,14 +11,6 @@ use crate::{
     error::{self, Failure},
     node::nonce,
 };
-
-/// What stands in the table: of one length, so that every subject fits the index.
-pub(crate) fn digest(subject: &Subject) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(b"session-subject/1\0");
-    hash.update(subject.as_str());
-    hash.finalize().into()
-}
 
 #[async_trait]
 impl Subjects for PostgresStore {
@@ -31,7 +22,7 @@ impl Subjects for PostgresStore {
                 let nonce = nonce();
                 let statement = sqlx::query(self.node.statements.list.clone())
                     .bind(nonce)
-                    .bind(digest(subject).to_vec());
+                    .bind(subject.digest().to_vec());
                 match lane.rows(nonce, statement).await {
                     Ok(rows) => {
                         let mut keys = Vec::with_capacity(rows.len());
@@ -60,7 +51,7 @@ impl Subjects for PostgresStore {
     async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64> {
         // Many statements, of which each has the time of a write; all have ten times that.
         let deadline = Instant::now() + self.write * 10;
-        let subject = digest(subject).to_vec();
+        let subject = subject.digest().to_vec();
         let except = except.map(|key| key.as_bytes().to_vec());
         let mut sum = 0_u64;
         loop {

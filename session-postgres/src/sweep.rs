@@ -2,13 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use session_core::{Error, Result};
+use session_core::{Error, Result, Sweeper};
 use sqlx::Row;
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::timeout;
 
 use crate::{
     error::{self, Failure},
@@ -17,9 +13,6 @@ use crate::{
 
 /// Records that one statement of the background task removes.
 const BATCH: usize = 500;
-
-/// Rests so many times as long as a batch took.
-const REST: u32 = 4;
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -61,54 +54,10 @@ pub(crate) async fn remove_expired(
         .unwrap_or_else(|_| Err(error::unavailable(format!("no reply within {deadline:?}"))))
 }
 
-/// Removes expired records in the background: see [`PostgresStore::sweep_every`](crate::PostgresStore::sweep_every).
-#[derive(Debug)]
-pub struct Sweeper {
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-impl Sweeper {
-    pub(crate) fn start(node: Arc<Node>, interval: Duration, deadline: Duration) -> Self {
-        let (stop, mut stopped) = watch::channel(false);
-        let task = tokio::spawn(async move {
-            loop {
-                // Nodes that were started together do not sweep together.
-                let wait = interval.mul_f64(0.75 + fastrand::f64() / 2.0);
-                tokio::select! {
-                    _ = stopped.changed() => return,
-                    () = sleep(wait) => {}
-                }
-                loop {
-                    let begun = Instant::now();
-                    match remove_expired(&node, BATCH, Until::ThisHour, deadline).await {
-                        Ok(0) => break,
-                        Ok(count) => tracing::debug!(count, "expired records removed"),
-                        Err(error) => {
-                            tracing::warn!(%error, "expired records were not removed");
-                            break;
-                        }
-                    }
-                    tokio::select! {
-                        _ = stopped.changed() => return,
-                        () = sleep(begun.elapsed() * REST) => {}
-                    }
-                }
-            }
-        });
-        Self { stop, task }
-    }
-
-    /// Stops, after the batch that is under way.
-    pub async fn stop(mut self) {
-        let _ = self.stop.send(true);
-        let _ = (&mut self.task).await;
-    }
-}
-
-impl Drop for Sweeper {
-    fn drop(&mut self) {
-        // Also what the task would notice by itself; a batch that is under way ends on the server.
-        let _ = self.stop.send(true);
-    }
+pub(crate) fn start(node: &Arc<Node>, interval: Duration, deadline: Duration) -> Sweeper {
+    let node = Arc::clone(node);
+    Sweeper::start(interval, move || {
+        let node = Arc::clone(&node);
+        async move { remove_expired(&node, BATCH, Until::ThisHour, deadline).await }
+    })
 }

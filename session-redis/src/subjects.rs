@@ -11,7 +11,6 @@ use session_core::{
     Error, ErrorKind, Record, Result, SessionKey, Subject, Subjects, Timestamp, async_trait,
     clock::whole_millis, head,
 };
-use sha2::{Digest, Sha256};
 
 use crate::{
     BACKEND, RedisStore,
@@ -93,10 +92,7 @@ impl RedisStore {
 
     /// Where a subject's index is kept: under a digest, because a user's name may be personal, and names are chosen.
     pub(crate) fn index_key(&self, subject: &Subject) -> Vec<u8> {
-        let mut hash = Sha256::new();
-        hash.update(b"session-subject/1\0");
-        hash.update(subject.as_str());
-        let digest = SessionKey::from_bytes(hash.finalize().into());
+        let digest = SessionKey::from_bytes(subject.digest());
         format!("{}subject/{digest}", self.prefix).into_bytes()
     }
 

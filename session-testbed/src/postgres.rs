@@ -103,7 +103,8 @@ impl PostgresServer {
                         .map_err(|error| Error::new(format!("the server of {variable}: {error}")))?;
                     Ok(server)
                 }
-                Err(_) => Self::start(version, &[]).await,
+                // It outlives nothing, and a hundred tests at once would wait for one disk.
+                Err(_) => Self::start(version, &["fsync=off"]).await,
             }
         })
         .await

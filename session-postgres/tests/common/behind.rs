@@ -1,9 +1,8 @@
 //! The table, behind the store's back: as the suite looks into it, and as another program uses it.
 
 use session_conformance::{BoxError, Deed, Raw, Rival, Scope, Transaction, async_trait};
-use session_core::{SessionKey, Subject, head};
-use session_postgres::sqlx::{self, AssertSqlSafe, Executor, PgPool, Postgres, Row};
-use sha2::{Digest, Sha256};
+use session_core::{SessionKey, head};
+use session_postgres::sqlx::{self, AssertSqlSafe, PgPool, Postgres, Row};
 
 use super::table;
 
@@ -43,7 +42,8 @@ impl Raw for Behind {
 
     async fn dump(&self) -> Result<Vec<u8>, BoxError> {
         let sql = format!("SELECT key || value || coalesce(subject, '') FROM {}", self.table);
-        let rows = self.pool.fetch_all(AssertSqlSafe(sql)).await?;
+        // Prepared, so that the reply does not depend on `bytea_output`.
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.pool).await?;
         let mut all = Vec::new();
         for row in rows {
             all.extend(row.try_get::<Vec<u8>, _>(0)?);
@@ -87,20 +87,12 @@ impl Rival for Behind {
             if let Deed::Replace { record, version } = deed {
                 query = query
                     .bind(head::seal("rival", key, *version, record)?)
-                    .bind(record.subject.as_ref().map(digest));
+                    .bind(record.subject.as_ref().map(|subject| subject.digest().to_vec()));
             }
             query.execute(&mut *transaction).await?;
         }
         Ok(Box::new(Begun(transaction)))
     }
-}
-
-/// As the store has it.
-fn digest(subject: &Subject) -> Vec<u8> {
-    let mut hash = Sha256::new();
-    hash.update(b"session-subject/1\0");
-    hash.update(subject.as_str());
-    hash.finalize().to_vec()
 }
 
 struct Begun(sqlx::Transaction<'static, Postgres>);

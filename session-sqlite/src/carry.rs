@@ -1,0 +1,326 @@
+//! Calls in batches: what goes to the file in one transaction.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use session_coalesce::{Carrier, Coalescer, Failure as Unsent, Limits};
+use session_core::{Error, SessionKey};
+use sqlx::Row;
+use tokio::time::Instant;
+
+use crate::{
+    error::{self, Failure},
+    node::{Lane, Node, pause},
+    plan::{Change, Found, Verdict, Write, plan},
+    store::now,
+};
+
+/// Reads at once, on connections of their own.
+const READERS: usize = 4;
+
+/// What a file has under a key: value and end.
+pub(crate) type Kept = Option<(Bytes, i64)>;
+
+/// Whatever changes the file.
+#[derive(Clone)]
+pub(crate) enum Call {
+    Write(Write),
+    DeleteAll {
+        subject: [u8; 32],
+        except: Option<SessionKey>,
+    },
+    /// Removes what has expired, at most so many, of the hours up to this one.
+    Sweep {
+        max: usize,
+        hour: i64,
+    },
+}
+
+#[derive(Clone)]
+pub(crate) enum Answer {
+    Verdict(Verdict),
+    Count(u64),
+}
+
+pub(crate) struct Calls {
+    loads: Coalescer<Loads>,
+    writes: Coalescer<Writes>,
+}
+
+impl Calls {
+    pub(crate) fn new(node: &Arc<Node>) -> Self {
+        let limits = Limits::default();
+        Self {
+            loads: Coalescer::new(Loads(Arc::clone(node)), limits.with_lanes(READERS)),
+            // SQLite has one writer at a time.
+            writes: Coalescer::new(Writes(Arc::clone(node)), limits.with_lanes(1)),
+        }
+    }
+
+    pub(crate) async fn load(&self, key: SessionKey, length: Duration) -> Result<Kept, Error> {
+        let deadline = Instant::now() + length;
+        loop {
+            match self.loads.call(key, deadline).await {
+                Ok(Ok(kept)) => return Ok(kept),
+                // A file that is being recovered, or closed by its last process.
+                Ok(Err(Failure::Busy)) if Instant::now() < deadline => pause().await,
+                Ok(Err(failure)) => return Err(failure.into()),
+                Err(unsent) => return Err(of_unsent(unsent, length)),
+            }
+        }
+    }
+
+    pub(crate) async fn write(&self, call: Call, length: Duration) -> Result<Answer, Error> {
+        let deadline = Instant::now() + length;
+        match self.writes.call(call, deadline).await {
+            Ok(answer) => answer.map_err(Error::from),
+            Err(unsent) => Err(of_unsent(unsent, length)),
+        }
+    }
+}
+
+fn of_unsent(unsent: Unsent<Error>, length: Duration) -> Error {
+    match unsent {
+        Unsent::NoLane(error) => error,
+        Unsent::NotSent => error::unavailable(format!(
+            "not begun within {length:?}: another process keeps the file locked, or the disk is slow"
+        )),
+        Unsent::NotAnswered => error::unavailable(format!("not ended within {length:?}: the disk is slow")),
+        other => error::unavailable(other.to_string()),
+    }
+}
+
+/// Reads.
+struct Loads(Arc<Node>);
+
+impl Carrier for Loads {
+    type Call = SessionKey;
+    type Answer = Result<Kept, Failure>;
+    type Key = ();
+    type Lane = Lane;
+    type Error = Error;
+
+    fn key(_: &SessionKey) -> Option<()> {
+        None
+    }
+
+    fn weight(_: &SessionKey) -> usize {
+        0
+    }
+
+    async fn lane(&self) -> Result<Lane, Error> {
+        self.0.reader().await
+    }
+
+    async fn carry(&self, mut lane: Lane, calls: Vec<SessionKey>) -> Vec<Self::Answer> {
+        match load(&mut lane, &calls).await {
+            Ok(kept) => {
+                lane.keep();
+                calls
+                    .iter()
+                    .map(|key| Ok(kept.get(key.as_bytes()).cloned()))
+                    .collect()
+            }
+            Err(failure) => {
+                if matches!(failure, Failure::Busy) {
+                    lane.keep();
+                }
+                calls.iter().map(|_| Err(failure.clone())).collect()
+            }
+        }
+    }
+}
+
+async fn load(lane: &mut Lane, keys: &[SessionKey]) -> Result<HashMap<[u8; 32], (Bytes, i64)>, Failure> {
+    let node = lane.node();
+    let mut found = HashMap::with_capacity(keys.len());
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let (sql, size) = node.statements.load.padded(rest.len());
+        let (these, others) = rest.split_at(size.min(rest.len()));
+        let rows = lane.rows(of_keys(sql, size, these).bind(now())).await?;
+        for row in rows {
+            let value: Vec<u8> = row.try_get(1).map_err(error::of)?;
+            found.insert(key_of(&row)?, (value.into(), row.try_get(2).map_err(error::of)?));
+        }
+        rest = others;
+    }
+    Ok(found)
+}
+
+/// A statement whose first parameters are `size` keys.
+fn of_keys(sql: sqlx::SqlStr, size: usize, keys: &[SessionKey]) -> crate::node::Query<'static> {
+    let mut query = sqlx::query(sql);
+    for at in 0..size {
+        query = query.bind(keys.get(at).map(|key| key.as_bytes().to_vec()));
+    }
+    query
+}
+
+fn key_of(row: &sqlx::sqlite::SqliteRow) -> Result<[u8; 32], Failure> {
+    let bytes: Vec<u8> = row.try_get(0).map_err(error::of)?;
+    // All zero is nobody's: another length is none of ours.
+    Ok(bytes.try_into().unwrap_or_default())
+}
+
+/// Writes of all kinds.
+struct Writes(Arc<Node>);
+
+impl Carrier for Writes {
+    type Call = Call;
+    type Answer = Result<Answer, Failure>;
+    type Key = ();
+    type Lane = Lane;
+    type Error = Error;
+
+    /// Those of one key go together: the plan keeps their order.
+    fn key(_: &Call) -> Option<()> {
+        None
+    }
+
+    fn weight(call: &Call) -> usize {
+        match call {
+            Call::Write(write) => write.weight(),
+            _ => 0,
+        }
+    }
+
+    /// With its transaction begun: who comes while the lock is waited for goes along.
+    async fn lane(&self) -> Result<Lane, Error> {
+        self.0.writer().await
+    }
+
+    async fn carry(&self, lane: Lane, calls: Vec<Call>) -> Vec<Self::Answer> {
+        match transact(lane, &calls).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            // Nothing was written. Alone, some may have room, or make it.
+            Err(Failure::Full) if calls.len() > 1 => {
+                let mut answers = Vec::with_capacity(calls.len());
+                for call in &calls {
+                    let answer = match self.0.writer().await {
+                        Ok(lane) => transact(lane, std::slice::from_ref(call)).await,
+                        Err(error) => Err(Failure::Lost(error)),
+                    };
+                    answers.push(answer.and_then(|one| one.into_iter().next().ok_or(Failure::Busy)));
+                }
+                answers
+            }
+            Err(failure) => calls.iter().map(|_| Err(failure.clone())).collect(),
+        }
+    }
+}
+
+/// Does the calls and ends the transaction. If anything fails, the connection is closed, and nothing was done; only a
+/// commit that fails may have been one.
+async fn transact(mut lane: Lane, calls: &[Call]) -> Result<Vec<Answer>, Failure> {
+    let mut answers = Vec::with_capacity(calls.len());
+    let mut rest = calls;
+    while let Some(first) = rest.first() {
+        let writes: Vec<Write> = rest
+            .iter()
+            .map_while(|call| match call {
+                Call::Write(write) => Some(write.clone()),
+                _ => None,
+            })
+            .collect();
+        let done = match first {
+            Call::Write(_) => {
+                answers.extend(write(&mut lane, &writes).await?.into_iter().map(Answer::Verdict));
+                writes.len()
+            }
+            Call::DeleteAll { subject, except } => {
+                let query = sqlx::query(lane.node().statements.delete_all.clone())
+                    .bind(subject.to_vec())
+                    .bind(now())
+                    .bind(except.map(|key| key.as_bytes().to_vec()));
+                answers.push(Answer::Count(lane.run(query).await?));
+                1
+            }
+            Call::Sweep { max, hour } => {
+                let query = sqlx::query(lane.node().statements.sweep.clone())
+                    .bind(*hour)
+                    .bind(now())
+                    .bind(i64::try_from(*max).unwrap_or(i64::MAX));
+                answers.push(Answer::Count(lane.run(query).await?));
+                1
+            }
+        };
+        rest = &rest[done..];
+    }
+    lane.commit().await?;
+    lane.keep();
+    Ok(answers)
+}
+
+async fn write(lane: &mut Lane, writes: &[Write]) -> Result<Vec<Verdict>, Failure> {
+    let node = lane.node();
+    let keys: Vec<SessionKey> = writes.iter().map(|write| write.key).collect();
+    let mut found = Vec::with_capacity(keys.len());
+    let mut rest = &keys[..];
+    while !rest.is_empty() {
+        let (sql, size) = node.statements.look.padded(rest.len());
+        let (these, others) = rest.split_at(size.min(rest.len()));
+        for row in lane.rows(of_keys(sql, size, these)).await? {
+            let begin: Vec<u8> = row.try_get(1).map_err(error::of)?;
+            let len: i64 = row.try_get(2).map_err(error::of)?;
+            let end: i64 = row.try_get(3).map_err(error::of)?;
+            let found_here = Found {
+                begin: begin.into(),
+                len: usize::try_from(len).unwrap_or(0),
+                end,
+            };
+            found.push((key_of(&row)?, found_here));
+        }
+        rest = others;
+    }
+    let (verdicts, changes) = plan(writes, found, now());
+    let (mut puts, mut touches, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, change) in changes {
+        match change {
+            Change::Put(life) => puts.push((key, life)),
+            Change::Touch(end) => touches.push((key, end)),
+            Change::Remove => removed.push(key),
+        }
+    }
+    let mut rest = &puts[..];
+    while !rest.is_empty() {
+        let (sql, size) = node.statements.put.filled(rest.len());
+        let (these, others) = rest.split_at(size);
+        let mut query = sqlx::query(sql);
+        for (key, life) in these {
+            query = query
+                .bind(key.as_bytes().to_vec())
+                .bind(life.value.to_vec())
+                .bind(life.subject.map(Vec::from))
+                .bind(life.end)
+                .bind(hour(life.end));
+        }
+        lane.run(query).await?;
+        rest = others;
+    }
+    let mut rest = &touches[..];
+    while !rest.is_empty() {
+        let (sql, size) = node.statements.touch.filled(rest.len());
+        let (these, others) = rest.split_at(size);
+        let mut query = sqlx::query(sql);
+        for (key, end) in these {
+            query = query.bind(key.as_bytes().to_vec()).bind(*end).bind(hour(*end));
+        }
+        lane.run(query).await?;
+        rest = others;
+    }
+    let mut rest = &removed[..];
+    while !rest.is_empty() {
+        let (sql, size) = node.statements.remove.padded(rest.len());
+        let (these, others) = rest.split_at(size.min(rest.len()));
+        lane.run(of_keys(sql, size, these)).await?;
+        rest = others;
+    }
+    Ok(verdicts)
+}
+
+/// The hour in which a life ends, rounded up, since 1970.
+pub(crate) fn hour(end: i64) -> i64 {
+    const HOUR: i64 = 60 * 60 * 1000;
+    end / HOUR + i64::from(end % HOUR > 0)
+}
