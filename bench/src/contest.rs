@@ -173,7 +173,7 @@ impl Contest {
                     let at = (round + turn) % self.0.len();
                     let side = &mut self.0[at];
                     progress.tell(&format!(
-                        "{} callers, round {} of {}: {}, {}",
+                        "callers: {}, round {} of {}: {}, {}",
                         plan.callers,
                         round + 1,
                         plan.rounds,
