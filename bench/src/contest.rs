@@ -1,0 +1,323 @@
+//! Contestants that do the same, in turn.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use session_core::async_trait;
+use tokio::task::JoinSet;
+
+use crate::{Result, report::Progress};
+
+/// Live sessions that each contestant has.
+pub(crate) const POPULATION: usize = 10_000;
+
+/// How long a session lives: longer than any run.
+pub(crate) const TTL: Duration = Duration::from_secs(6 * 3600);
+
+/// This part of a cell passes before it is measured.
+const WARM_UP: f64 = 0.1;
+
+/// Who is measured.
+#[async_trait]
+pub(crate) trait Contestant: Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+    async fn create(&self) -> Result<Held>;
+    /// Fails if the session is not there.
+    async fn load(&self, held: &Held) -> Result<()>;
+    async fn update(&self, held: &mut Held) -> Result<()>;
+    async fn touch(&self, held: &Held) -> Result<()>;
+    async fn delete(&self, held: &Held) -> Result<()>;
+}
+
+/// What a caller knows of a session of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) id: [u8; 32],
+    /// Of the last write, where the contestant has such a thing.
+    pub(crate) version: [u8; 16],
+}
+
+impl Held {
+    pub(crate) fn new() -> Self {
+        let mut id = [0; 32];
+        fastrand::fill(&mut id);
+        Self {
+            id,
+            version: version(),
+        }
+    }
+}
+
+pub(crate) fn version() -> [u8; 16] {
+    fastrand::u128(..).to_le_bytes()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Load,
+    Create,
+    Update,
+    Touch,
+    Delete,
+}
+
+impl Operation {
+    /// In the order in which a round calls them: what was created is there to be deleted.
+    pub(crate) const ALL: [Self; 5] = [Self::Load, Self::Update, Self::Touch, Self::Create, Self::Delete];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Touch => "touch",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// How it is measured.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) callers: usize,
+    pub(crate) rounds: usize,
+    /// Of an operation of a contestant in a round.
+    pub(crate) length: Duration,
+}
+
+/// One operation, as all contestants did it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) operation: Operation,
+    pub(crate) callers: usize,
+    /// In the order of the contestants.
+    pub(crate) figures: Vec<Figures>,
+}
+
+/// How one contestant did one operation.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    /// Operations per second: the median of the rounds.
+    pub(crate) rate: f64,
+    /// The mean of the medians of the rounds.
+    pub(crate) p50: Duration,
+    /// Of all rounds together.
+    pub(crate) p99: Duration,
+    pub(crate) failed: usize,
+}
+
+/// A contestant, and the sessions that are there.
+struct Side {
+    contestant: Arc<dyn Contestant>,
+    population: Vec<Held>,
+    /// By `create`, for `delete`.
+    created: Vec<Held>,
+}
+
+/// Contestants on one server.
+pub(crate) struct Contest(Vec<Side>);
+
+impl Contest {
+    /// Makes the sessions of each.
+    pub(crate) async fn prepare(
+        contestants: Vec<Arc<dyn Contestant>>,
+        progress: &mut Progress,
+    ) -> Result<Self> {
+        let mut sides = Vec::new();
+        for contestant in contestants {
+            progress.tell(&format!("{POPULATION} sessions of {}", contestant.name()));
+            let callers = 64;
+            let mut tasks = JoinSet::new();
+            for caller in 0..callers {
+                let contestant = Arc::clone(&contestant);
+                let count = POPULATION / callers + usize::from(caller < POPULATION % callers);
+                tasks.spawn(async move {
+                    let mut own = Vec::with_capacity(count);
+                    for _ in 0..count {
+                        own.push(contestant.create().await?);
+                    }
+                    Result::Ok(own)
+                });
+            }
+            let mut population = Vec::with_capacity(POPULATION);
+            while let Some(own) = tasks.join_next().await {
+                population.extend(own??);
+            }
+            sides.push(Side {
+                contestant,
+                population,
+                created: Vec::new(),
+            });
+        }
+        Ok(Self(sides))
+    }
+
+    /// The sessions of the first contestant.
+    pub(crate) fn population(self) -> Vec<Held> {
+        self.0
+            .into_iter()
+            .next()
+            .map(|side| side.population)
+            .unwrap_or_default()
+    }
+
+    /// Every operation, by each contestant in turn, round by round: what disturbs the machine meanwhile disturbs all.
+    pub(crate) async fn run(&mut self, plan: &Plan, progress: &mut Progress) -> Result<Vec<Row>> {
+        let mut samples: Vec<Vec<Vec<Sample>>> =
+            vec![self.0.iter().map(|_| Vec::new()).collect(); Operation::ALL.len()];
+        for round in 0..plan.rounds {
+            for (of_operation, operation) in samples.iter_mut().zip(Operation::ALL) {
+                for turn in 0..self.0.len() {
+                    let at = (round + turn) % self.0.len();
+                    let side = &mut self.0[at];
+                    progress.tell(&format!(
+                        "callers: {}, round {} of {}: {}, {}",
+                        plan.callers,
+                        round + 1,
+                        plan.rounds,
+                        operation.name(),
+                        side.contestant.name()
+                    ));
+                    of_operation[at].push(side.sample(operation, plan).await?);
+                }
+            }
+        }
+        let rows = samples.into_iter().zip(Operation::ALL);
+        let rows = rows.map(|(of_operation, operation)| {
+            Ok(Row {
+                operation,
+                callers: plan.callers,
+                figures: of_operation.into_iter().map(figures).collect::<Result<_>>()?,
+            })
+        });
+        rows.collect()
+    }
+}
+
+/// What was seen of one operation of one contestant in one round.
+#[derive(Debug, Clone, Default)]
+struct Sample {
+    /// The callers' rates together.
+    rate: f64,
+    latencies: Vec<Duration>,
+    failed: usize,
+    failure: Option<String>,
+}
+
+impl Side {
+    async fn sample(&mut self, operation: Operation, plan: &Plan) -> Result<Sample> {
+        let sessions = match operation {
+            Operation::Create => &mut Vec::new(),
+            Operation::Delete => &mut self.created,
+            _ => &mut self.population,
+        };
+        // Each caller has its own: nobody waits for a lock of somebody else.
+        let mut tasks = JoinSet::new();
+        for caller in (1..=plan.callers).rev() {
+            let own = sessions.split_off(sessions.len() - sessions.len() / caller);
+            let contestant = Arc::clone(&self.contestant);
+            tasks.spawn(call(contestant, operation, own, plan.length));
+        }
+        let mut all = Sample::default();
+        while let Some(ended) = tasks.join_next().await {
+            let (sample, own) = ended?;
+            all.rate += sample.rate;
+            all.latencies.extend(sample.latencies);
+            all.failed += sample.failed;
+            all.failure = sample.failure.or(all.failure);
+            match operation {
+                Operation::Create | Operation::Delete => self.created.extend(own),
+                _ => self.population.extend(own),
+            }
+        }
+        if let Some(failure) = &all.failure {
+            eprintln!(
+                "\n{} of {}: {} failed, one of them so: {failure}",
+                operation.name(),
+                self.contestant.name(),
+                all.failed
+            );
+        }
+        Ok(all)
+    }
+}
+
+/// One caller: one call after the other, on its own sessions. What failed is in doubt, and left.
+async fn call(
+    contestant: Arc<dyn Contestant>,
+    operation: Operation,
+    mut own: Vec<Held>,
+    length: Duration,
+) -> (Sample, Vec<Held>) {
+    let mut sample = Sample::default();
+    let begun = Instant::now();
+    let warm = begun + length.mul_f64(WARM_UP);
+    let end = begun + length;
+    let (mut first, mut last) = (None, begun);
+    while last < end {
+        if own.is_empty() && operation != Operation::Create {
+            break;
+        }
+        let at = fastrand::usize(..own.len().max(1));
+        let before = Instant::now();
+        let ended = match operation {
+            Operation::Load => contestant.load(&own[at]).await,
+            Operation::Create => contestant.create().await.map(|held| own.push(held)),
+            Operation::Update => contestant.update(&mut own[at]).await,
+            Operation::Touch => contestant.touch(&own[at]).await,
+            Operation::Delete => contestant.delete(&own[at]).await,
+        };
+        last = Instant::now();
+        if operation == Operation::Delete || (ended.is_err() && operation != Operation::Create) {
+            own.swap_remove(at);
+        }
+        match ended {
+            Ok(()) if before >= warm => {
+                first.get_or_insert(before);
+                sample.latencies.push(last - before);
+            }
+            Ok(()) => {}
+            Err(error) => {
+                sample.failed += 1;
+                sample.failure = Some(error.to_string());
+            }
+        }
+    }
+    if let Some(first) = first {
+        sample.rate = sample.latencies.len() as f64 / (last - first).as_secs_f64();
+    }
+    (sample, own)
+}
+
+fn figures(rounds: Vec<Sample>) -> Result<Figures> {
+    let mut rates: Vec<f64> = rounds.iter().map(|sample| sample.rate).collect();
+    rates.sort_by(f64::total_cmp);
+    let failed = rounds.iter().map(|sample| sample.failed).sum();
+    let mut medians = Vec::new();
+    let mut all = Vec::new();
+    for mut sample in rounds {
+        if sample.latencies.is_empty() {
+            return Err("a round without a call that succeeded: give it more --seconds".into());
+        }
+        sample.latencies.sort_unstable();
+        medians.push(quantile(&sample.latencies, 0.5));
+        all.extend(sample.latencies);
+    }
+    all.sort_unstable();
+    let count = u32::try_from(medians.len())?;
+    Ok(Figures {
+        rate: rates[rates.len() / 2],
+        p50: medians.iter().sum::<Duration>() / count,
+        p99: quantile(&all, 0.99),
+        failed,
+    })
+}
+
+/// Of durations in order; zero if there is none.
+pub(crate) fn quantile(sorted: &[Duration], part: f64) -> Duration {
+    let place = (sorted.len() as f64 * part) as usize;
+    let last = sorted.len().saturating_sub(1);
+    sorted.get(place.min(last)).copied().unwrap_or_default()
+}

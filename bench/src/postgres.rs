@@ -1,0 +1,214 @@
+//! What is measured on PostgreSQL.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use serde_json::json;
+use session_postgres::{
+    PostgresStore,
+    sqlx::{
+        Connection, PgConnection, PgPool,
+        postgres::{PgConnectOptions, PgPoolOptions},
+        query_as, query_scalar, raw_sql,
+    },
+};
+use session_testbed::{PostgresServer, Version};
+use tokio::time::timeout;
+use tower_sessions_sqlx_store::{PostgresStore as PeerStore, sqlx as peer_sqlx};
+
+use crate::{
+    Result,
+    contest::{Contest, Contestant, POPULATION, Plan},
+    options::Options,
+    ours::Ours,
+    peer::Peer,
+    raw::{Bare, Raw, Source},
+    report::{self, Progress},
+    sweep,
+};
+
+/// Of each contestant.
+const CONNECTIONS: u32 = 10;
+
+/// Within this time a container on this machine answers, if its network can be reached at all.
+const REACHED: Duration = Duration::from_secs(2);
+
+/// Where everything is.
+pub(crate) const SCHEMA: &str = "session_bench";
+
+/// Who takes part.
+const WHO: &str = "session-postgres; tower-sessions: tower-sessions-sqlx-store 0.15 on sqlx 0.8; sqlx 0.9 alone, by its \
+                   pool and by bare connections";
+
+/// The operations of every contestant.
+pub(crate) async fn contest(options: &Options) -> Result<()> {
+    let mut progress = Progress::new();
+    let server = Server::ready(options, &mut progress).await?;
+    let pool = server.pool()?;
+    let peer = PeerStore::new(
+        peer_sqlx::postgres::PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .connect(&server.url)
+            .await?,
+    )
+    .with_schema_name(SCHEMA)?;
+    peer.migrate().await?;
+    let size = options.size;
+    let pooled = format!("{SCHEMA}.pooled");
+    let bare = Bare::connect(&server.url, CONNECTIONS).await?;
+    let contestants: Vec<Arc<dyn Contestant>> = vec![
+        Arc::new(Ours::new("session-postgres", server.store().await?, size)),
+        Arc::new(Peer::new("tower-sessions", peer, size)),
+        Arc::new(Raw::new("sqlx, pool", Source::Pool(pool), &pooled, size).await?),
+        Arc::new(Raw::new("sqlx, bare", Source::Bare(bare), &format!("{SCHEMA}.bare"), size).await?),
+    ];
+    let names: Vec<&str> = contestants.iter().map(|one| one.name()).collect();
+    let mut contest = Contest::prepare(contestants, &mut progress).await?;
+    // As the server does by itself after a minute: a plan that is made before knows nothing of the tables.
+    server.execute("VACUUM (ANALYZE)").await?;
+    let mut rows = Vec::new();
+    for callers in [options.callers, 1] {
+        let plan = Plan {
+            callers,
+            rounds: options.rounds,
+            length: options.length,
+        };
+        rows.extend(contest.run(&plan, &mut progress).await?);
+    }
+    progress.end();
+    drop(contest);
+    server.clean().await?;
+
+    let seconds = options.length.as_secs_f64();
+    println!(
+        "{}\n{WHO}\n{CONNECTIONS} connections each; {POPULATION} sessions of {size} bytes; {} rounds of {seconds} s",
+        server.told, options.rounds
+    );
+    print!("{}", report::contest(&names, &rows));
+    report::write(
+        options.json.as_deref(),
+        &json!({
+            "server": server.told,
+            "contestants": WHO,
+            "connections": CONNECTIONS,
+            "sessions": POPULATION,
+            "bytes": size,
+            "rounds": options.rounds,
+            "seconds": seconds,
+            "figures": report::contest_json(&names, &rows),
+        }),
+    )
+}
+
+/// Loads while expired records are removed.
+pub(crate) async fn sweep(options: &Options) -> Result<()> {
+    let mut progress = Progress::new();
+    let server = Server::ready(options, &mut progress).await?;
+    let store = Arc::new(server.store().await?);
+    let connection = server.connect().await?;
+    let swept = sweep::run(store, connection, options, &mut progress).await?;
+    progress.end();
+    server.clean().await?;
+    println!("{}\n{swept}", server.told);
+    let mut figures = swept.json();
+    figures["server"] = server.told.as_str().into();
+    report::write(options.json.as_deref(), &figures)
+}
+
+/// A server with our schema, empty.
+struct Server {
+    url: String,
+    /// What it is, and how durable.
+    told: String,
+    /// Removed when dropped.
+    _own: Option<PostgresServer>,
+}
+
+impl Server {
+    async fn ready(options: &Options, progress: &mut Progress) -> Result<Self> {
+        progress.tell("waiting for the server");
+        let (url, own) = match &options.url {
+            Some(url) => (url.clone(), None),
+            // With the settings of PostgreSQL: it syncs what it acknowledges.
+            None => {
+                let server = PostgresServer::start(Version::V17, &[]).await?;
+                (direct(&server).await?, Some(server))
+            }
+        };
+        let mut server = Self {
+            url,
+            told: String::new(),
+            _own: own,
+        };
+        server.clean().await?;
+        server.execute("CREATE SCHEMA session_bench").await?;
+        let at = PgConnectOptions::from_str(&server.url)?;
+        let mut told = vec![format!("at {}:{}", at.get_host(), at.get_port())];
+        let mut connection = server.connect().await?;
+        for setting in ["server_version", "fsync", "synchronous_commit", "shared_buffers"] {
+            let (value,): (String,) = query_as("SELECT current_setting($1)")
+                .bind(setting)
+                .fetch_one(&mut connection)
+                .await?;
+            told.push(format!("{setting} {value}"));
+        }
+        server.told = format!("PostgreSQL {}", told.join(", "));
+        let syncs: bool = query_scalar(
+            "SELECT current_setting('fsync')::bool AND current_setting('synchronous_commit') <> 'off'",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        if !syncs {
+            server.told += " (NOT DURABLE)";
+        }
+        connection.close().await?;
+        Ok(server)
+    }
+
+    async fn connect(&self) -> Result<PgConnection> {
+        Ok(PgConnection::connect(&self.url).await?)
+    }
+
+    fn pool(&self) -> Result<PgPool> {
+        let options = PgConnectOptions::from_str(&self.url)?;
+        Ok(PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .connect_lazy_with(options))
+    }
+
+    /// With its defaults, but for the schema.
+    async fn store(&self) -> Result<PostgresStore> {
+        let store = PostgresStore::builder(self.pool()?).schema(SCHEMA).build()?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    async fn execute(&self, sql: &'static str) -> Result<()> {
+        let mut connection = self.connect().await?;
+        raw_sql(sql).execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+
+    async fn clean(&self) -> Result<()> {
+        self.execute("SET client_min_messages = warning; DROP SCHEMA IF EXISTS session_bench CASCADE")
+            .await
+    }
+}
+
+/// The URL of a server in a container by the container's own address, where this machine reaches it: the published port
+/// may lead through a proxy, which costs more than many a statement.
+async fn direct(server: &PostgresServer) -> Result<String> {
+    let published = server.url();
+    let mut connection = PgConnection::connect(published).await?;
+    let own: String = query_scalar("SELECT host(inet_server_addr()) || ':' || inet_server_port()")
+        .fetch_one(&mut connection)
+        .await?;
+    connection.close().await?;
+    let direct = published.replacen(&format!("127.0.0.1:{}", server.port()?), &own, 1);
+    match timeout(REACHED, PgConnection::connect(&direct)).await {
+        Ok(Ok(connection)) => {
+            connection.close().await?;
+            Ok(direct)
+        }
+        _ => Ok(published.to_owned()),
+    }
+}
