@@ -20,6 +20,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// The version of the crate that has the store: `env!("CARGO_PKG_VERSION")`.
     const VERSION: &'static str;
 
+    /// How many guarantees are checked at once, unless `--test-threads` says it. Most wait for an end rather than for a
+    /// processor; a server that has a process for each connection is better asked by fewer, for calls have deadlines.
+    const AT_ONCE: usize = 32;
+
     /// Starts or finds the server. Called once in a process, before the first guarantee.
     ///
     /// # Errors

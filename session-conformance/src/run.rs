@@ -19,9 +19,6 @@ use crate::{Backend, Cx, Guarantee, Outcome, Report, Stop, Verdict, backend::Ope
 /// A guarantee that runs longer hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Most guarantees wait for an end rather than for a processor.
-const THREADS: usize = 32;
-
 /// Runs every guarantee on a backend, as the `main` of a test target: see [`main!`](crate::main).
 ///
 /// It takes the arguments of a Rust test binary (a filter, `--skip`, `--list`, `--exact`, `--test-threads` …) and these
@@ -33,7 +30,7 @@ pub fn run<B: Backend>() -> ExitCode {
 }
 
 fn run_with<B: Backend>(mut arguments: Arguments) -> ExitCode {
-    arguments.test_threads.get_or_insert(THREADS);
+    arguments.test_threads.get_or_insert(B::AT_ONCE);
     if arguments.list {
         return libtest_mimic::run(&arguments, trials(|_| || Ok(Completion::Completed))).exit_code();
     }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 /// For so many records, statements are made. The last is also the most that one statement takes.
 pub(crate) const SIZES: [usize; 4] = [1, 8, 32, 128];
 
-/// Bytes of the largest size's place: `SIZES[at(n)]` takes `n`, or is the largest there is.
+/// The place of the smallest size that takes `count`, or of the largest there is.
 fn at(count: usize) -> usize {
     SIZES
         .iter()
@@ -101,6 +101,54 @@ impl Statements {
             ),
             begin: SqlStr::from_static("BEGIN IMMEDIATE; PRAGMA data_version"),
             commit: SqlStr::from_static("COMMIT"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection, Row, SqliteConnection};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_reads_the_whole_table() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        crate::schema::migrate(&mut connection).await.unwrap_err();
+        let all = Statements::new();
+        let sized = [&all.load, &all.look, &all.put, &all.touch, &all.remove];
+        let mut statements: Vec<SqlStr> = sized.iter().flat_map(|sized| sized.0.clone()).collect();
+        statements.extend([all.list, all.delete_all, all.sweep]);
+        for statement in statements {
+            let explain = safe(format!("EXPLAIN QUERY PLAN {}", statement.as_str()));
+            let plan: Vec<String> = sqlx::query(explain)
+                .fetch_all(&mut connection)
+                .await
+                .unwrap()
+                .iter()
+                .map(|row| row.get("detail"))
+                .collect();
+            let scans = plan.iter().any(|step| step.starts_with("SCAN sessions"));
+            assert!(!scans, "{}: {plan:?}", statement.as_str());
+        }
+    }
+
+    #[test]
+    fn statement_of_the_right_size_is_found() {
+        let sized = Sized::new("?", |all| format!("SELECT {all}"));
+        for (count, padded, filled) in [
+            (1, 1, 1),
+            (2, 8, 1),
+            (8, 8, 8),
+            (33, 128, 32),
+            (128, 128, 128),
+            (256, 128, 128),
+        ] {
+            assert_eq!(
+                (sized.padded(count).1, sized.filled(count).1),
+                (padded, filled),
+                "{count}"
+            );
         }
     }
 }

@@ -18,15 +18,22 @@ Usage: shop [OPTIONS]
 Options:
   --listen ADDR    where to listen: IP:PORT, or a port of 127.0.0.1; port 0 takes any
                    free one [default: 127.0.0.1:3000]
-  --store URL      where sessions are kept: memory:, or if built with the feature redis
-                   redis://HOST, redis+sentinel://HOST/SERVICE, redis+cluster://HOST …
-                   [default: memory:]
+  --store URL      where sessions are kept: memory:, or if built with the feature sqlite
+                   sqlite:PATH, postgres postgres://HOST/DATABASE, redis redis://HOST,
+                   redis+sentinel://HOST/SERVICE, redis+cluster://HOST …
+                   [default: sqlite:shop-sessions.db, without that feature memory:]
   --https-proxy    an HTTPS proxy stands in front: the cookie is Secure and named __Host-session
   --log LEVEL      what goes to stderr: error, warn, info, debug, trace, or targets such as
                    warn,shop=debug [default: the variable RUST_LOG, else info]
   --help           print this and stop
   --version        print the version and stop
 ";
+
+/// A file in the current folder, so that a shop that is started again knows its visitors.
+const DEFAULT_STORE: &str = match cfg!(feature = "sqlite") {
+    true => "sqlite:shop-sessions.db",
+    false => "memory:",
+};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -62,7 +69,7 @@ pub fn parse(
     rust_log: Option<OsString>,
 ) -> Result<Command, UsageError> {
     let mut listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 3000));
-    let mut store = "memory:".to_owned();
+    let mut store = DEFAULT_STORE.to_owned();
     let mut https_proxy = false;
     let mut log = None;
 
@@ -164,7 +171,7 @@ mod tests {
     fn defaults_are_what_help_says() {
         let options = parsed("").unwrap();
         assert_eq!(options.listen.to_string(), "127.0.0.1:3000");
-        assert_eq!(options.store, "memory:");
+        assert_eq!(options.store, DEFAULT_STORE);
         assert!(!options.https_proxy);
         assert_eq!(options.log, "info".parse().unwrap());
     }

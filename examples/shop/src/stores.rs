@@ -7,6 +7,10 @@ use session_core::{MemoryStore, SessionStore};
 /// The URLs that this build understands, for messages. One entry per backend, as in [`open`].
 const POSSIBLE: &[&str] = &[
     "memory:",
+    #[cfg(feature = "sqlite")]
+    "sqlite:PATH",
+    #[cfg(feature = "postgres")]
+    "postgres://HOST/DATABASE",
     #[cfg(feature = "redis")]
     "redis://HOST",
     #[cfg(feature = "redis")]
@@ -25,7 +29,7 @@ pub struct Opened {
     /// The store.
     pub store: Arc<dyn SessionStore>,
     /// Where the sessions are, for the line that the shop prints (`"in memory"`).
-    pub place: &'static str,
+    pub place: String,
 }
 
 /// Opens the store that a URL names.
@@ -39,16 +43,52 @@ pub async fn open(url: &str) -> Result<Opened, StoreUrlError> {
     match scheme {
         "memory" if rest.is_empty() => Ok(Opened {
             store: Arc::new(MemoryStore::new()),
-            place: "in memory",
+            place: "in memory".to_owned(),
         }),
         "memory" => Err(StoreUrlError::Rest),
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
         | "rediss+cluster" => redis(url).await,
+        #[cfg(feature = "sqlite")]
+        "sqlite" => sqlite(url).await,
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => postgres(url).await,
         // A backend is one more arm, behind its feature, and one more entry in `POSSIBLE`.
         _ => Err(StoreUrlError::Unknown {
             scheme: scheme.chars().take(32).collect(),
         }),
+    }
+}
+
+#[cfg(feature = "sqlite")]
+async fn sqlite(url: &str) -> Result<Opened, StoreUrlError> {
+    use session_sqlite::{ConnectError, SqliteStore};
+    let path = url
+        .trim_start_matches("sqlite:")
+        .split('?')
+        .next()
+        .unwrap_or_default();
+    match SqliteStore::connect(url).await {
+        Ok(store) => Ok(Opened {
+            store: Arc::new(store),
+            place: format!("in {path}"),
+        }),
+        Err(ConnectError::Config(error)) => Err(StoreUrlError::Wrong(error.to_string())),
+        Err(error) => Err(StoreUrlError::Unusable(format!("{path}: {error}"))),
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(url: &str) -> Result<Opened, StoreUrlError> {
+    use session_postgres::{ConnectError, PostgresStore};
+    match PostgresStore::connect(url).await {
+        Ok(store) => Ok(Opened {
+            store: Arc::new(store),
+            place: "in PostgreSQL".to_owned(),
+        }),
+        // Neither text shows the password.
+        Err(ConnectError::Config(error)) => Err(StoreUrlError::Wrong(error.to_string())),
+        Err(error) => Err(StoreUrlError::Unreachable(error.to_string())),
     }
 }
 
@@ -58,7 +98,7 @@ async fn redis(url: &str) -> Result<Opened, StoreUrlError> {
     match RedisStore::connect(url).await {
         Ok(store) => Ok(Opened {
             store: Arc::new(store),
-            place: "in Redis",
+            place: "in Redis".to_owned(),
         }),
         // Neither text shows the password.
         Err(ConnectError::Config(error)) => Err(StoreUrlError::Wrong(error.to_string())),
@@ -80,6 +120,8 @@ pub enum StoreUrlError {
     Rest,
     /// The backend does not understand the URL; its words.
     Wrong(String),
+    /// The URL is right, and its file cannot be used; the backend's words.
+    Unusable(String),
     /// The URL is right, and the server does not answer, or not to us; the backend's words.
     Unreachable(String),
 }
@@ -92,7 +134,7 @@ impl fmt::Display for StoreUrlError {
                 write!(f, "--store {scheme:?}: this shop was not built with such a store")?;
             }
             Self::Rest => f.write_str("--store: nothing may follow \"memory:\"")?,
-            Self::Wrong(text) => return write!(f, "--store: {text}"),
+            Self::Wrong(text) | Self::Unusable(text) => return write!(f, "--store: {text}"),
             Self::Unreachable(text) => return write!(f, "--store: {text}: is the server there?"),
         }
         write!(f, "; it was built with: {}", POSSIBLE.join(", "))

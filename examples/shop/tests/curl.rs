@@ -674,7 +674,7 @@ fn taken_port_is_named_with_the_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let output = command()
-        .args(["--listen", &address.to_string()])
+        .args(["--listen", &address.to_string(), "--store", "memory:"])
         .output()
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();

@@ -4,60 +4,10 @@
 
 mod common;
 
-use std::{
-    process::Stdio,
-    thread,
-    time::{Duration, Instant},
-};
-
-use common::{PATIENCE, Shop, command};
+use common::{Shop, ask, command, served_again};
 use session_testbed::{Kind, RedisCluster, RedisServer, SentinelGroup};
 
 const PASSWORD: &str = "correct-horse-battery";
-
-/// What the shop answered: its status, the session cookie that it sets, if it does, and its whole text.
-struct Answer {
-    status: u16,
-    id: Option<String>,
-    text: String,
-}
-
-/// One request with curl, as the visitor with the session `id`.
-fn ask(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>) -> Answer {
-    let mut curl = std::process::Command::new("curl");
-    curl.args([
-        "--disable",
-        "--silent",
-        "--show-error",
-        "--include",
-        "--max-time",
-        "50",
-    ])
-    .args(["--noproxy", "*"])
-    .args(id.map(|id| format!("-bsession={id}")))
-    .args(form.into_iter().flat_map(|form| ["--data", form]))
-    .arg(format!("{}{path}", shop.url))
-    .stdin(Stdio::null());
-    let output = curl.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{} {text}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let id = text
-        .lines()
-        .find_map(|line| line.strip_prefix("set-cookie: session="))
-        .map(|rest| rest.split(';').next().unwrap().to_owned());
-    if let Some(id) = id.as_deref().filter(|id| !id.is_empty()) {
-        shop.secret(id);
-    }
-    Answer {
-        status: text.split(' ').nth(1).unwrap().parse().unwrap(),
-        id,
-        text,
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_that_dies_is_an_error_page_and_heals_without_a_restart() {
@@ -119,21 +69,6 @@ async fn redis_that_dies_is_an_error_page_and_heals_without_a_restart() {
         assert!(ask(&shop, "/cart", Some(&id), None).text.contains("Desk lamp"));
         let log = shop.stop();
         assert!(!log.contains(PASSWORD), "{log}");
-    }
-}
-
-/// Asks until the shop serves again; until then every answer is the error page, which sets no cookie.
-fn served_again(shop: &Shop, path: &str, id: &str) -> Answer {
-    let begun = Instant::now();
-    loop {
-        let answer = ask(shop, path, Some(id), None);
-        if answer.status == 200 {
-            return answer;
-        }
-        let text = &answer.text;
-        assert!(answer.status == 503 && begun.elapsed() < PATIENCE, "{text}");
-        assert_eq!(answer.id, None, "{text}");
-        thread::sleep(Duration::from_millis(10));
     }
 }
 

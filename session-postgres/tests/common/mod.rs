@@ -26,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// Where guarantees wait for its end.
 const SHORT: Duration = Duration::from_millis(500);
 
-/// A store's connections: a hundred guarantees run at once on one server.
+/// A store's connections: many stores share one server.
 const CONNECTIONS: u32 = 4;
 
 /// PostgreSQL of a version.
@@ -53,6 +53,7 @@ impl<const VERSION: u32> Backend for On<VERSION> {
         _ => "postgres",
     };
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const AT_ONCE: usize = 8;
 
     async fn start() -> Result<Self, BoxError> {
         let server = PostgresServer::shared(Self::version()).await?;

@@ -23,10 +23,15 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    /// Starts a shop and waits until it says that it listens.
+    /// Starts a shop and waits until it says that it listens. Sessions are in memory unless `options` has a `--store`.
     pub(crate) fn start(options: &[&str]) -> Self {
+        let in_memory = match options.contains(&"--store") {
+            true => &[][..],
+            false => &["--store", "memory:"][..],
+        };
         let mut child = command()
             .args(["--listen", "127.0.0.1:0", "--log", "trace"])
+            .args(in_memory)
             .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -133,4 +138,63 @@ fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
         pipe.read_to_end(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     })
+}
+
+/// What the shop answered: its status, the session cookie that it sets, if it does, and its whole text.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) id: Option<String>,
+    pub(crate) text: String,
+}
+
+/// One request with curl, as the visitor with the session `id`.
+pub(crate) fn ask(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>) -> Answer {
+    let mut curl = Command::new("curl");
+    curl.args([
+        "--disable",
+        "--silent",
+        "--show-error",
+        "--include",
+        "--max-time",
+        "50",
+    ])
+    .args(["--noproxy", "*"])
+    .args(id.map(|id| format!("-bsession={id}")))
+    .args(form.into_iter().flat_map(|form| ["--data", form]))
+    .arg(format!("{}{path}", shop.url))
+    .stdin(Stdio::null());
+    let output = curl.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{} {text}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let id = text
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: session="))
+        .map(|rest| rest.split(';').next().unwrap().to_owned());
+    if let Some(id) = id.as_deref().filter(|id| !id.is_empty()) {
+        shop.secret(id);
+    }
+    Answer {
+        status: text.split(' ').nth(1).unwrap().parse().unwrap(),
+        id,
+        text,
+    }
+}
+
+/// Asks until the shop serves again; until then every answer is the error page, which sets no cookie.
+pub(crate) fn served_again(shop: &Shop, path: &str, id: &str) -> Answer {
+    let begun = Instant::now();
+    loop {
+        let answer = ask(shop, path, Some(id), None);
+        if answer.status == 200 {
+            return answer;
+        }
+        let text = &answer.text;
+        assert!(answer.status == 503 && begun.elapsed() < PATIENCE, "{text}");
+        assert_eq!(answer.id, None, "{text}");
+        thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -1,0 +1,213 @@
+//! What only a file can get wrong.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use session_core::{ErrorKind, Record, SessionId, SessionKey, SessionStore};
+use session_sqlite::{
+    SqliteStore,
+    sqlx::{self, Connection, SqliteConnection},
+};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// An empty folder of a test's own.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn key() -> SessionKey {
+    SessionId::random().unwrap().key("test")
+}
+
+async fn refusal(path: &Path) -> session_core::Error {
+    SqliteStore::open(path).await.map(drop).unwrap_err()
+}
+
+#[tokio::test]
+async fn a_store_that_is_opened_again_knows_its_sessions() {
+    let path = folder("again").join("s.db");
+    let key = key();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let version = store.create(&key, &Record::new("a cart"), HOUR).await.unwrap();
+    drop(store);
+    let stored = SqliteStore::open(&path)
+        .await
+        .unwrap()
+        .load(&key)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (stored.version, &stored.record.data[..]),
+        (version, &b"a cart"[..])
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn files_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder("owner");
+    let store = SqliteStore::open(folder.join("s.db")).await.unwrap();
+    store.create(&key(), &Record::new("x"), HOUR).await.unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.path());
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort();
+    assert_eq!(names, ["s.db", "s.db-shm", "s.db-wal"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_named() {
+    let folder = folder("unfit");
+    let text = folder.join("text");
+    std::fs::write(&text, "This is a letter, and no database. ".repeat(100)).unwrap();
+    for (path, says) in [
+        (text.clone(), "no SQLite database"),
+        (folder.clone(), "does not lead to a file"),
+        (folder.join("not there/s.db"), "folder of the file is not there"),
+    ] {
+        let error = refusal(&path).await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains(says), "{path:?}: {error}");
+    }
+    assert!(
+        std::fs::read_to_string(&text)
+            .unwrap()
+            .starts_with("This is a letter")
+    );
+}
+
+#[tokio::test]
+async fn another_programs_database_is_left_as_it_is() {
+    let path = folder("another").join("s.db");
+    let url = format!("sqlite:{}?mode=rwc", path.display());
+    let mut other = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE letters (text)")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let error = refusal(&path).await;
+    assert!(error.to_string().contains("another program"), "{error}");
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&mut other)
+        .await
+        .unwrap();
+    assert_eq!(mode, "delete");
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
+        .fetch_one(&mut other)
+        .await
+        .unwrap();
+    assert_eq!(tables, 1);
+}
+
+#[tokio::test]
+async fn file_of_a_newer_version_is_refused() {
+    let path = folder("newer").join("s.db");
+    drop(SqliteStore::open(&path).await.unwrap());
+    let mut other = SqliteConnection::connect(&format!("sqlite:{}", path.display()))
+        .await
+        .unwrap();
+    sqlx::raw_sql("PRAGMA user_version = 99")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let error = refusal(&path).await;
+    assert_eq!(error.kind(), ErrorKind::NewerFormat, "{error}");
+}
+
+/// Who finds no room is told so; others go on, and what is deleted makes room.
+#[tokio::test]
+async fn full_file_is_full_and_recovers() {
+    let path = folder("full").join("s.db");
+    let store = SqliteStore::builder(&path).max_size(1024 * 1024).build().unwrap();
+    let record = Record::new(vec![7; 60_000]);
+    let mut kept = Vec::new();
+    let error = loop {
+        let key = key();
+        match store.create(&key, &record, HOUR).await {
+            Ok(_) => kept.push(key),
+            Err(error) => break error,
+        }
+        assert!(kept.len() < 100, "a megabyte does not hold that");
+    };
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+    assert!(kept.len() > 10);
+    // In one batch with others that have no room.
+    let (large, small) = (key(), key());
+    let (record_small, first) = (Record::new("x"), kept[0]);
+    let (full, fits, gone) = tokio::join!(
+        store.create(&large, &record, HOUR),
+        store.create(&small, &record_small, HOUR),
+        store.touch(&first, HOUR),
+    );
+    assert_eq!(full.unwrap_err().kind(), ErrorKind::Full);
+    fits.unwrap();
+    gone.unwrap();
+    assert!(store.load(&kept[1]).await.unwrap().is_some());
+    assert!(store.delete(&kept[1], None).await.unwrap());
+    store.create(&large, &record, HOUR).await.unwrap();
+}
+
+#[tokio::test]
+async fn sweeper_removes_what_ended_before_this_hour() {
+    let path = folder("sweeper").join("s.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let live = key();
+    store.create(&live, &Record::new("x"), HOUR).await.unwrap();
+    let mut other = SqliteConnection::connect(&format!("sqlite:{}", path.display()))
+        .await
+        .unwrap();
+    sqlx::raw_sql(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 1200)
+         INSERT INTO sessions (key, value, expires_at, sweep) SELECT randomblob(32), 'x', 1000 * n, 1 FROM n",
+    )
+    .execute(&mut other)
+    .await
+    .unwrap();
+    let sweeper = store.sweep_every(Duration::from_millis(20));
+    let left = async {
+        loop {
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions")
+                .fetch_one(&mut other)
+                .await
+                .unwrap();
+            if count == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), left).await.unwrap();
+    sweeper.stop().await;
+    assert!(store.load(&live).await.unwrap().is_some());
+}
+
+/// Two stores of one process on one file, one of which is dropped: the other's locks stay.
+#[tokio::test]
+async fn stores_that_start_at_once_make_the_file_once() {
+    let path = folder("once").join("s.db");
+    let opened: Vec<_> = (0..16)
+        .map(|_| tokio::spawn(SqliteStore::open(path.clone())))
+        .collect();
+    let mut stores = Vec::new();
+    for store in opened {
+        stores.push(store.await.unwrap().unwrap());
+    }
+    let key = key();
+    stores[0].create(&key, &Record::new("x"), HOUR).await.unwrap();
+    for store in &stores {
+        assert!(store.load(&key).await.unwrap().is_some());
+    }
+}
