@@ -138,6 +138,19 @@ impl Node {
         options.connect().await.map_err(error::of)
     }
 
+    /// [`Node::connection`], once nobody is in the way: the last connection to a file locks all of it when it is closed.
+    async fn opened(&self) -> Result<SqliteConnection, Error> {
+        self.in_time(async {
+            loop {
+                match self.connection().await {
+                    Err(Failure::Busy) => pause().await,
+                    opened => return Ok(opened?),
+                }
+            }
+        })
+        .await
+    }
+
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         timeout(self.connect, work).await.unwrap_or_else(|_| {
             Err(unavailable(format!(
@@ -152,7 +165,7 @@ impl Node {
         let idle = self.state().readers.pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => self.in_time(async { Ok(self.connection().await?) }).await?,
+            None => self.opened().await?,
         };
         Ok(Lane {
             connection,
@@ -174,7 +187,7 @@ impl Node {
             let idle = self.state().writer.take();
             let connection = match idle {
                 Some(connection) => connection,
-                None => self.in_time(async { Ok(self.connection().await?) }).await?,
+                None => self.opened().await?,
             };
             let mut lane = Lane {
                 connection,

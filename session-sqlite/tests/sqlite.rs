@@ -152,7 +152,8 @@ async fn full_file_is_full_and_recovers() {
         store.create(&small, &record_small, HOUR),
         store.touch(&first, HOUR),
     );
-    assert_eq!(full.unwrap_err().kind(), ErrorKind::Full);
+    let full = full.unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::Full, "{full}");
     fits.unwrap();
     gone.unwrap();
     assert!(store.load(&kept[1]).await.unwrap().is_some());
