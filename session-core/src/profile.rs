@@ -88,6 +88,9 @@ pub struct Limits {
     pub granularity: Duration,
     /// What survives once a write has been acknowledged. Default: nothing.
     pub durability: Durability,
+    /// What an acknowledged `touch` survives, where that is less than other writes do: after a crash a session may end as if
+    /// it had not been touched. Default: `None`, it survives what they survive.
+    pub touch_durability: Option<Durability>,
     /// Whether the server may drop live records when memory runs short. Default: it may not.
     pub may_evict: bool,
     /// Whose clock ends a session. Default: the client's.
@@ -102,6 +105,7 @@ impl Default for Limits {
             max_ttl: Duration::from_secs(3660 * 24 * 60 * 60),
             granularity: Duration::from_secs(1),
             durability: Durability::None,
+            touch_durability: None,
             may_evict: false,
             clock: ClockSource::Client,
         }

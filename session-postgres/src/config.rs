@@ -101,7 +101,7 @@ impl PostgresStoreBuilder {
 
     /// Acknowledges a `touch` before it is on disk: a crash of the server takes back the last ones (for about half a
     /// second, three times `wal_writer_delay`), so that a session may end as early as if it had not been touched. Default:
-    /// a touch is as durable as every write.
+    /// a touch is as durable as every write. The profile tells ([`session_core::Limits::touch_durability`]).
     pub fn relaxed_touch(mut self) -> Self {
         self.relaxed_touch = true;
         self
@@ -146,6 +146,8 @@ impl PostgresStoreBuilder {
             true => Durability::None,
             false => self.durability,
         };
+        let relaxes = self.relaxed_touch && profile.limits.durability == Durability::Crash;
+        profile.limits.touch_durability = relaxes.then_some(Durability::Periodic);
         profile.limits.may_evict = false;
         profile.limits.clock = ClockSource::Server;
         let statements = Statements::on(&self.table, self.relaxed_touch);

@@ -165,7 +165,7 @@ mod tests {
             ("hunter2", "postgres://"),
             ("postgres://ann:x/hunter2@127.0.0.1/shop", "percent-encoded"),
             ("postgres://ann:x?hunter2@127.0.0.1/shop", "percent-encoded"),
-            ("postgres://127.0.0.1/shop?tabel=x", "\"tabel\""),
+            ("postgres://127.0.0.1/shop?colour=x", "\"colour\""),
             ("postgres://127.0.0.1/shop?table=x&table=y", "twice"),
             ("postgres://127.0.0.1/shop?read_ms=soon", "\"read_ms\""),
             ("postgres://127.0.0.1/shop?unlogged=1", "\"unlogged\""),

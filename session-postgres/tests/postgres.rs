@@ -265,6 +265,9 @@ async fn unlogged_table_and_relaxed_touches_are_what_they_say() {
     let kind = "SELECT count(*) FROM pg_class WHERE relname = 'fast' AND relpersistence = 'u'";
     assert_eq!(number(&pool(server.url()), kind).await, 1);
     assert_eq!(store.profile().limits.durability, session_core::Durability::None);
+    let relaxed = PostgresStore::builder(pool(server.url())).relaxed_touch().build();
+    let told = relaxed.unwrap().profile().limits.touch_durability;
+    assert_eq!(told, Some(session_core::Durability::Periodic));
     let key = key();
     store.create(&key, &Record::new("data"), HOUR).await.unwrap();
     store.touch(&key, 3 * HOUR).await.unwrap();
