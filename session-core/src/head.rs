@@ -164,6 +164,30 @@ pub fn mark(key: &SessionKey) -> [u8; VERSION.start] {
     mark
 }
 
+/// What the value of `key` in this version begins with: for stores that compare a version on the server.
+#[must_use]
+pub fn mark_of(key: &SessionKey, version: Version) -> [u8; VERSION.end] {
+    let mut begin = [0; VERSION.end];
+    begin[..VERSION.start].copy_from_slice(&mark(key));
+    begin[VERSION].copy_from_slice(version.as_bytes());
+    begin
+}
+
+/// Why a value that begins with `begin` is not the version of `key` that a write expected, for stores that read no more
+/// than that of it.
+///
+/// [`ErrorKind::Conflict`] if it is another version; [`ErrorKind::Corrupt`] or [`ErrorKind::NewerFormat`] if it is none.
+#[must_use]
+pub fn refusal(backend: &'static str, key: &SessionKey, begin: &Bytes) -> Error {
+    if begin.starts_with(&mark(key)) {
+        return Error::new(ErrorKind::Conflict, backend);
+    }
+    match open(backend, key, begin) {
+        Err(error) => error,
+        Ok(_) => Error::new(ErrorKind::Conflict, backend),
+    }
+}
+
 /// Whether `value` begins as a session record of another key: what a reply that belongs to somebody else looks like.
 #[must_use]
 pub fn is_of_another_key(key: &SessionKey, value: &[u8]) -> bool {

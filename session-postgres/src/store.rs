@@ -16,7 +16,6 @@ use crate::{
     error::{self, fail},
     node::Node,
     schema::{self, Table, Unfit},
-    sql::HEAD,
     sweep, url,
 };
 
@@ -162,32 +161,12 @@ impl PostgresStore {
     }
 }
 
-/// What a value of this key in this version begins with.
-fn head_of(key: &SessionKey, version: Version) -> [u8; HEAD] {
-    let mut begins = [0; HEAD];
-    let mark = head::mark(key);
-    begins[..mark.len()].copy_from_slice(&mark);
-    begins[mark.len()..].copy_from_slice(version.as_bytes());
-    begins
-}
-
 fn millis(ttl: Duration) -> i64 {
     i64::try_from(whole_millis(ttl)).unwrap_or(i64::MAX)
 }
 
 fn new_version() -> Result<Version> {
     Version::random().map_err(|error| fail(ErrorKind::Unavailable).with_source(error))
-}
-
-/// What is there instead of the version that was expected.
-fn refusal(key: &SessionKey, seen: &Bytes) -> Error {
-    if seen.starts_with(&head::mark(key)) {
-        return fail(ErrorKind::Conflict);
-    }
-    match head::open(BACKEND, key, seen) {
-        Err(error) => error,
-        Ok(_) => fail(ErrorKind::Conflict),
-    }
 }
 
 /// The outcome of a call that was sent twice, and whose first try may have been the one that counted.
@@ -218,7 +197,7 @@ impl SessionStore for PostgresStore {
             Ok(ended) => match ended.verdict {
                 Verdict::Done => Ok(version),
                 // A try whose answer was lost had arrived.
-                Verdict::Seen(seen) if *seen == head_of(key, version) => Ok(version),
+                Verdict::Seen(seen) if *seen == head::mark_of(key, version) => Ok(version),
                 Verdict::Seen(_) => Err(fail(ErrorKind::AlreadyExists)),
                 Verdict::Absent => Err(unknown()),
             },
@@ -227,7 +206,7 @@ impl SessionStore for PostgresStore {
             Err(broken) if broken.may_be_done => {
                 let left = self.write.saturating_sub(begun.elapsed());
                 match self.calls.load(*key, left).await {
-                    Ok(Some((value, _))) if value.starts_with(&head_of(key, version)) => Ok(version),
+                    Ok(Some((value, _))) if value.starts_with(&head::mark_of(key, version)) => Ok(version),
                     _ => Err(broken.error),
                 }
             }
@@ -254,17 +233,17 @@ impl SessionStore for PostgresStore {
     ) -> Result<Version> {
         let version = new_version()?;
         let mut write = self.written(key, version, record, ttl)?;
-        write.expected = Some(head_of(key, expected));
+        write.expected = Some(head::mark_of(key, expected));
         let Ended { verdict, repeated } = self
             .run(Kind::Update, write)
             .await
             .map_err(|broken| broken.error)?;
         match verdict {
             Verdict::Done => Ok(version),
-            Verdict::Seen(seen) if *seen == head_of(key, version) => Ok(version),
+            Verdict::Seen(seen) if *seen == head::mark_of(key, version) => Ok(version),
             // Ours may have been written, and changed, replaced or deleted by somebody else since.
             _ if repeated => Err(unknown()),
-            Verdict::Seen(seen) => Err(refusal(key, &seen)),
+            Verdict::Seen(seen) => Err(head::refusal(BACKEND, key, &seen)),
             Verdict::Absent => Err(fail(ErrorKind::NotFound)),
         }
     }
@@ -292,7 +271,7 @@ impl SessionStore for PostgresStore {
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
         let write = Write {
             key: *key,
-            expected: expected.map(|version| head_of(key, version)),
+            expected: expected.map(|version| head::mark_of(key, version)),
             value: Bytes::new(),
             subject: None,
             ttl: 0,
@@ -306,7 +285,7 @@ impl SessionStore for PostgresStore {
             // The first try may have found it, and what is there now came later: whether there was one is not known.
             _ if repeated => Err(unknown()),
             Verdict::Absent => Ok(false),
-            Verdict::Seen(seen) => Err(refusal(key, &seen)),
+            Verdict::Seen(seen) => Err(head::refusal(BACKEND, key, &seen)),
         }
     }
 

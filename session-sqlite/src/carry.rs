@@ -277,7 +277,7 @@ async fn write(lane: &mut Lane, writes: &[Write]) -> Result<Vec<Verdict>, Failur
     let (mut puts, mut touches, mut removed) = (Vec::new(), Vec::new(), Vec::new());
     for (key, change) in changes {
         match change {
-            Change::Put(life) => puts.push((key, life)),
+            Change::Put(life, end) => puts.push((key, life, end)),
             Change::Touch(end) => touches.push((key, end)),
             Change::Remove => removed.push(key),
         }
@@ -287,13 +287,13 @@ async fn write(lane: &mut Lane, writes: &[Write]) -> Result<Vec<Verdict>, Failur
         let (sql, size) = node.statements.put.filled(rest.len());
         let (these, others) = rest.split_at(size);
         let mut query = sqlx::query(sql);
-        for (key, life) in these {
+        for (key, life, end) in these {
             query = query
                 .bind(key.as_bytes().to_vec())
                 .bind(life.value.to_vec())
                 .bind(life.subject.map(Vec::from))
-                .bind(life.end)
-                .bind(hour(life.end));
+                .bind(*end)
+                .bind(hour(*end));
         }
         lane.run(query).await?;
         rest = others;

@@ -24,7 +24,7 @@ pub(crate) enum Deed {
     Create(Life),
     /// If the value begins so.
     Update([u8; HEAD], Life),
-    /// A new end.
+    /// Lives so many milliseconds from now.
     Touch(i64),
     /// If the value begins so, should that be said.
     Delete(Option<[u8; HEAD]>),
@@ -35,8 +35,8 @@ pub(crate) enum Deed {
 pub(crate) struct Life {
     pub(crate) value: Bytes,
     pub(crate) subject: Option<[u8; 32]>,
-    /// In milliseconds since 1970.
-    pub(crate) end: i64,
+    /// Milliseconds, from when it is written: who waits for the lock loses none of them.
+    pub(crate) ttl: i64,
 }
 
 /// What became of a write.
@@ -57,9 +57,9 @@ pub(crate) struct Found {
     pub(crate) end: i64,
 }
 
-/// What is to be done to a key.
+/// What is to be done to a key. Ends are in milliseconds since 1970.
 pub(crate) enum Change {
-    Put(Life),
+    Put(Life, i64),
     Touch(i64),
     Remove,
 }
@@ -110,15 +110,15 @@ impl Place {
             .filter(|(_, end)| *end > time)
             .map(|(begin, _)| begin);
         match (deed, live) {
-            (Deed::Create(life), None) => self.put(life),
+            (Deed::Create(life), None) => self.put(life, time),
             (Deed::Create(_), Some(begin)) => Verdict::Seen(begin.clone()),
             (_, None) => Verdict::Absent,
-            (Deed::Update(expected, life), Some(begin)) if begin == &expected[..] => self.put(life),
+            (Deed::Update(expected, life), Some(begin)) if begin == &expected[..] => self.put(life, time),
             (Deed::Delete(Some(expected)), Some(begin)) if begin != &expected[..] => {
                 Verdict::Seen(begin.clone())
             }
             (Deed::Update(..), Some(begin)) => Verdict::Seen(begin.clone()),
-            (Deed::Touch(end), Some(_)) => self.touch(*end),
+            (Deed::Touch(ttl), Some(_)) => self.touch(time.saturating_add(*ttl)),
             (Deed::Delete(_), Some(_)) => {
                 self.now = None;
                 self.change = Some(Change::Remove);
@@ -127,9 +127,10 @@ impl Place {
         }
     }
 
-    fn put(&mut self, life: &Life) -> Verdict {
-        self.now = Some((life.value.slice(..HEAD), life.end));
-        self.change = Some(Change::Put(life.clone()));
+    fn put(&mut self, life: &Life, time: i64) -> Verdict {
+        let end = time.saturating_add(life.ttl);
+        self.now = Some((life.value.slice(..HEAD), end));
+        self.change = Some(Change::Put(life.clone(), end));
         Verdict::Done
     }
 
@@ -138,7 +139,7 @@ impl Place {
             *now = end;
         }
         match &mut self.change {
-            Some(Change::Put(life)) => life.end = end,
+            Some(Change::Put(_, until)) => *until = end,
             _ => self.change = Some(Change::Touch(end)),
         }
         Verdict::Done
@@ -161,13 +162,13 @@ mod tests {
 
     use super::*;
 
-    fn life(key: &SessionKey, version: Version, end: i64) -> Life {
+    fn life(key: &SessionKey, version: Version, ttl: i64) -> Life {
         Life {
             value: head::seal("test", key, version, &Record::new("x"))
                 .unwrap()
                 .into(),
             subject: None,
-            end,
+            ttl,
         }
     }
 
@@ -204,10 +205,10 @@ mod tests {
                 seen,
             ]
         );
-        let [(_, Change::Put(life))] = &changes[..] else {
+        let [(_, Change::Put(life, end))] = &changes[..] else {
             panic!("one record is to be written");
         };
-        assert_eq!((life.value.clone(), life.end), (second.value, 300));
+        assert_eq!((life.value.clone(), *end), (second.value, 50 + 300));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use session_core::{
-    Error, ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subject, Subjects,
-    Sweep, Sweeper, Timestamp, Version, async_trait, clock::whole_millis, head,
+    ErrorKind, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subject, Subjects, Sweep,
+    Sweeper, Timestamp, Version, async_trait, clock::whole_millis, head,
 };
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     carry::{Answer, Call, Calls, hour},
     error::{self, fail},
     node::Node,
-    plan::{Deed, HEAD, Life, Verdict, Write},
+    plan::{Deed, Life, Verdict, Write},
     url,
 };
 
@@ -117,7 +117,7 @@ impl SqliteStore {
         Ok(Life {
             value: Bytes::from(head::seal(BACKEND, key, version, record)?),
             subject: record.subject.as_ref().map(Subject::digest),
-            end: end(ttl),
+            ttl: millis(ttl),
         })
     }
 }
@@ -134,32 +134,12 @@ pub(crate) fn now() -> i64 {
     i64::try_from(Timestamp::from(SystemTime::now()).as_millis()).unwrap_or(i64::MAX)
 }
 
-fn end(ttl: Duration) -> i64 {
-    now().saturating_add(i64::try_from(whole_millis(ttl)).unwrap_or(i64::MAX))
-}
-
-/// What a value of this key in this version begins with.
-fn head_of(key: &SessionKey, version: Version) -> [u8; HEAD] {
-    let mut begins = [0; HEAD];
-    let mark = head::mark(key);
-    begins[..mark.len()].copy_from_slice(&mark);
-    begins[mark.len()..].copy_from_slice(version.as_bytes());
-    begins
+fn millis(ttl: Duration) -> i64 {
+    i64::try_from(whole_millis(ttl)).unwrap_or(i64::MAX)
 }
 
 fn new_version() -> Result<Version> {
     Version::random().map_err(|error| fail(ErrorKind::Unavailable).with_source(error))
-}
-
-/// What is there instead of the version that was expected.
-fn refusal(key: &SessionKey, seen: &Bytes) -> Error {
-    if seen.starts_with(&head::mark(key)) {
-        return fail(ErrorKind::Conflict);
-    }
-    match head::open(BACKEND, key, seen) {
-        Err(error) => error,
-        Ok(_) => fail(ErrorKind::Conflict),
-    }
 }
 
 impl fmt::Debug for SqliteStore {
@@ -204,29 +184,29 @@ impl SessionStore for SqliteStore {
         let version = new_version()?;
         let life = self.life(key, version, record, ttl)?;
         match self
-            .verdict(key, Deed::Update(head_of(key, expected), life))
+            .verdict(key, Deed::Update(head::mark_of(key, expected), life))
             .await?
         {
             Verdict::Done => Ok(version),
-            Verdict::Seen(seen) => Err(refusal(key, &seen)),
+            Verdict::Seen(seen) => Err(head::refusal(BACKEND, key, &seen)),
             Verdict::Absent => Err(fail(ErrorKind::NotFound)),
         }
     }
 
     async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
         self.profile.check_ttl(ttl)?;
-        match self.verdict(key, Deed::Touch(end(ttl))).await? {
+        match self.verdict(key, Deed::Touch(millis(ttl))).await? {
             Verdict::Done => Ok(()),
             Verdict::Seen(_) | Verdict::Absent => Err(fail(ErrorKind::NotFound)),
         }
     }
 
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
-        let expected = expected.map(|version| head_of(key, version));
+        let expected = expected.map(|version| head::mark_of(key, version));
         match self.verdict(key, Deed::Delete(expected)).await? {
             Verdict::Done => Ok(true),
             Verdict::Absent => Ok(false),
-            Verdict::Seen(seen) => Err(refusal(key, &seen)),
+            Verdict::Seen(seen) => Err(head::refusal(BACKEND, key, &seen)),
         }
     }
 
