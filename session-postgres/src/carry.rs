@@ -14,7 +14,7 @@ use crate::{
     sql::{ABSENT, DONE, HEAD, SEEN},
 };
 
-/// What a batch carries at most.
+/// Bytes of values that a batch carries at most.
 const LIMITS_WEIGHT: usize = 2 * 1024 * 1024;
 
 /// How often a call is sent whose connection breaks. The first may be an old connection to a server that has restarted.
