@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use session_core::SessionStore;
+use session_core::{SessionStore, Sweeper};
 use tokio::{net::TcpListener, select, signal, sync::oneshot, time};
 use tracing::{debug, info, warn};
 
@@ -26,8 +26,8 @@ const LAST_REQUESTS: Duration = Duration::from_secs(5);
 /// How often expired sessions are removed, from stores whose server does not do it.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Expired sessions that one sweep removes at most.
-const SWEEP_AT_MOST: usize = 10_000;
+/// Expired sessions that are removed together.
+const SWEEP_AT_MOST: usize = 500;
 
 /// Serves the shop until the process is told to stop (Ctrl-C, or SIGTERM), then lets requests in flight end, for five
 /// seconds at most.
@@ -54,7 +54,7 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
     if let Err(error) = io::stdout().write_all(line.as_bytes()) {
         debug!(%error, "nobody reads standard output");
     }
-    let sweeper = tokio::spawn(sweep(opened.store));
+    let sweeper = sweep(opened.store);
 
     let (stopping, stopped) = oneshot::channel();
     let server = axum::serve(listener, shop).with_graceful_shutdown(async move {
@@ -70,7 +70,7 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
             Ok(())
         }
     };
-    sweeper.abort();
+    drop(sweeper);
     info!("stopped");
     ended
 }
@@ -83,16 +83,18 @@ async fn too_long(stopped: oneshot::Receiver<()>) {
     }
 }
 
-/// Removes expired sessions now and then, for ever, if the store wants that from its users.
-async fn sweep(store: Arc<dyn SessionStore>) {
-    let Some(sweep) = store.sweep() else { return };
-    loop {
-        time::sleep(SWEEP_EVERY).await;
-        match sweep.remove_expired(SWEEP_AT_MOST).await {
-            Ok(removed) => debug!(removed, "expired sessions swept"),
-            Err(error) => warn!(%error, "expired sessions could not be swept; trying again later"),
+/// Removes expired sessions now and then, until it is dropped, if the store wants that from its users.
+fn sweep(store: Arc<dyn SessionStore>) -> Option<Sweeper> {
+    store.sweep()?;
+    Some(Sweeper::start(SWEEP_EVERY, move || {
+        let store = Arc::clone(&store);
+        async move {
+            match store.sweep() {
+                Some(sweep) => sweep.remove_expired(SWEEP_AT_MOST).await,
+                None => Ok(0),
+            }
         }
-    }
+    }))
 }
 
 /// Starts to listen for the signals that ask the process to stop; the future ends with the first.
