@@ -6,6 +6,7 @@ mod error;
 mod node;
 mod schema;
 mod sql;
+mod stock;
 mod store;
 mod subjects;
 mod sweep;

@@ -7,18 +7,22 @@ use std::{
 
 use session_core::Error;
 use sqlx::{Connection, PgConnection, PgPool, Postgres, pool::PoolConnection, postgres::PgRow, query::Query};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     error::{self, Failure},
     sql::Statements,
+    stock::{Idle, Stock},
 };
 
 /// After so long without work, a connection is asked whether it is still there: a firewall may have forgotten it.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// The most connections that are kept at hand.
-const MOST_IDLE: usize = 8;
+/// The most connections that are kept out of the pool.
+const MOST_KEPT: usize = 8;
+
+/// Between two tries to get another connection while there are some: the server may have as many as it takes.
+const REST: Duration = Duration::from_millis(100);
 
 pub(crate) type Args<'q> = Query<'q, Postgres, sqlx::postgres::PgArguments>;
 
@@ -30,13 +34,7 @@ pub(crate) struct Node {
     pub(crate) pool: PgPool,
     pub(crate) statements: Statements,
     pub(crate) connect: Duration,
-    idle: Mutex<Vec<Idle>>,
-    keep: usize,
-}
-
-struct Idle {
-    connection: PoolConnection<Postgres>,
-    since: Instant,
+    stock: Mutex<Stock>,
 }
 
 /// A connection for one statement at a time.
@@ -56,28 +54,48 @@ impl Node {
             pool,
             statements,
             connect,
-            idle: Mutex::new(Vec::new()),
-            keep: keep.min(MOST_IDLE),
+            stock: Mutex::new(Stock::new(keep.min(MOST_KEPT))),
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A connection: one at hand, or the first that is free, at work until then or out of the pool.
     pub(crate) async fn lane(self: &Arc<Self>) -> Result<Lane, Error> {
         loop {
-            // The one that worked last: its caches are warm, and the others may be given back.
-            let Some(Idle { connection, since }) = self.idle().pop() else {
-                break;
+            let found = {
+                let mut stock = self.stock();
+                match stock.idle() {
+                    Some(idle) => Ok(idle),
+                    None => {
+                        let receiver = stock.wait();
+                        self.grow(&mut stock);
+                        Err(receiver)
+                    }
+                }
             };
-            let mut lane = Lane::new(self, connection);
-            if since.elapsed() < FRESH || lane.is_there().await {
-                return Ok(lane);
+            match found {
+                Ok(Idle { connection, since }) => {
+                    let mut lane = Lane::new(self, connection);
+                    if since.elapsed() < FRESH || lane.is_there().await {
+                        return Ok(lane);
+                    }
+                }
+                Err(receiver) => {
+                    return receiver
+                        .await
+                        .unwrap_or_else(|_| Err(error::unavailable("the runtime has ended")));
+                }
             }
         }
+    }
+
+    /// A connection that the node does not keep.
+    pub(crate) async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
         match timeout(self.connect, self.pool.acquire()).await {
-            Ok(Ok(connection)) => Ok(Lane::new(self, connection)),
+            Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(error::of_connection(error)),
             Err(_) => Err(error::unavailable(format!(
                 "no connection within {:?}: the server does not answer, or all {} connections of the pool are in use",
@@ -87,12 +105,69 @@ impl Node {
         }
     }
 
+    /// Sees to it that somebody asks the pool for another one.
+    fn grow(self: &Arc<Self>, stock: &mut Stock) {
+        if !stock.growing {
+            stock.growing = true;
+            let growing = Growing {
+                node: Arc::clone(self),
+                is_over: false,
+            };
+            tokio::spawn(growing.run());
+        }
+    }
+
     /// Gives what is at hand up: when one connection breaks, the others are rarely whole.
     fn give_up_idle(&self) {
-        let idle = std::mem::take(&mut *self.idle());
+        let idle = self.stock().give_up_idle();
         for Idle { connection, .. } in idle {
             drop(connection.detach());
         }
+    }
+
+    /// Takes a connection out of the pool.
+    fn take_new(self: &Arc<Self>, connection: PoolConnection<Postgres>) {
+        let lane = Lane::new(self, connection);
+        let left = {
+            let mut stock = self.stock();
+            stock.came();
+            stock.hand_over(lane)
+        };
+        // It is free, as one that has done its work.
+        drop(left);
+    }
+
+    /// Tells those who waited when `begun` that there is no connection. If some are at work, these will come back: then
+    /// only who has waited as long as one waits for a connection hears of it, and the answer is no.
+    fn fail(&self, begun: Instant, error: &Error) -> bool {
+        let mut stock = self.stock();
+        if !stock.has_any() {
+            stock.fail(begun, error);
+            return true;
+        }
+        if let Some(since) = Instant::now().checked_sub(self.connect) {
+            stock.fail(since, error);
+        }
+        false
+    }
+
+    /// Takes a connection that has done its work.
+    fn take_back(self: &Arc<Self>, connection: PoolConnection<Postgres>) {
+        let lane = Lane::new(self, connection);
+        let mut stock = self.stock();
+        let back = if stock.is_over() {
+            stock.went();
+            Some(lane)
+        } else {
+            let left = stock.hand_over(lane);
+            if let Some(connection) = left.and_then(|mut lane| lane.connection.take()) {
+                stock.keep(connection);
+            }
+            None
+        };
+        drop(stock);
+        // To the pool.
+        drop(back.and_then(|mut lane| lane.connection.take()));
     }
 }
 
@@ -101,6 +176,44 @@ impl Drop for Node {
         // Back to the pool, which may be somebody else's; without a runtime, closed.
         if tokio::runtime::Handle::try_current().is_err() {
             self.give_up_idle();
+        }
+    }
+}
+
+/// The task that asks the pool while somebody waits. It asks for one connection at a time, which is gentle with a server
+/// that has just started.
+struct Growing {
+    node: Arc<Node>,
+    is_over: bool,
+}
+
+impl Growing {
+    async fn run(mut self) {
+        while self.is_wanted() {
+            let begun = Instant::now();
+            match self.node.acquire().await {
+                Ok(connection) => self.node.take_new(connection),
+                Err(error) if self.node.fail(begun, &error) => {}
+                Err(_) => sleep(REST).await,
+            }
+        }
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        let mut stock = self.node.stock();
+        self.is_over = !stock.is_wanted();
+        stock.growing = !self.is_over;
+        stock.growing
+    }
+}
+
+impl Drop for Growing {
+    /// With its runtime, perhaps: who waits in another one must not wait for ever.
+    fn drop(&mut self) {
+        if !self.is_over {
+            let mut stock = self.node.stock();
+            stock.growing = false;
+            stock.fail(Instant::now(), &error::unavailable("the runtime has ended"));
         }
     }
 }
@@ -173,20 +286,11 @@ impl Drop for Lane {
             return;
         };
         if self.in_doubt {
+            self.node.stock().went();
             // Closes the socket. What was under way may still be executed.
             drop(connection.detach());
-            return;
-        }
-        let mut idle = self.node.idle();
-        if idle.len() < self.node.keep {
-            idle.push(Idle {
-                connection,
-                since: Instant::now(),
-            });
         } else {
-            drop(idle);
-            // To the pool.
-            drop(connection);
+            self.node.take_back(connection);
         }
     }
 }

@@ -90,15 +90,7 @@ impl PostgresStore {
     /// - `Unavailable`: the server does not answer, the user may not make the table, or the user's transactions are not
     ///   `read committed` by default: with another level, of two writes that meet all would fail.
     pub async fn migrate(&self) -> Result<()> {
-        let mut connection = match timeout(self.node.connect, self.node.pool.acquire()).await {
-            Ok(connection) => connection.map_err(error::of_connection)?,
-            Err(_) => {
-                return Err(error::unavailable(format!(
-                    "no connection within {:?}",
-                    self.node.connect
-                )));
-            }
-        };
+        let mut connection = self.node.acquire().await?;
         let migrated = timeout(
             MIGRATING,
             schema::migrate(&mut connection, &self.table, self.unlogged),

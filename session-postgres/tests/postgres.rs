@@ -2,9 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use session_core::{ErrorKind, Record, SessionId, SessionKey, SessionStore, Version as RecordVersion};
+use session_core::{
+    ErrorKind, Record, SessionId, SessionKey, SessionStore, Subject, Version as RecordVersion,
+};
 use session_postgres::{
     PostgresStore,
     sqlx::{
@@ -95,7 +104,7 @@ async fn touches_stay_on_their_page() {
     // The store's connections report when they are idle; until then they have counted less.
     let statistics =
         |column: &str| format!("SELECT {column} FROM pg_stat_user_tables WHERE relname = '{table}'");
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     loop {
         let (all, hot) = (
             number(&pool, &statistics("n_tup_upd")).await,
@@ -194,6 +203,166 @@ async fn missing_table_and_wrong_password_say_so() {
     );
 }
 
+/// Fewer connections than there are kinds of calls, and some kinds that always have more to send: each has its turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn busy_kinds_of_calls_keep_no_other_from_a_connection() {
+    const BUSY: usize = 60;
+    const LOADS: usize = 300;
+    let options = PgConnectOptions::from_str(server().await.url()).unwrap();
+    for connections in [1, 2, 4] {
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .connect_lazy_with(options.clone());
+        let store = PostgresStore::builder(pool).table(format!("few_{connections}"));
+        let store = store
+            .read_deadline(PATIENCE)
+            .write_deadline(PATIENCE)
+            .connect_deadline(PATIENCE)
+            .build()
+            .unwrap();
+        store.migrate().await.unwrap();
+        let store = Arc::new(store);
+        let sessions = made(&store, BUSY, 10).await;
+        let done = Arc::new(AtomicBool::new(false));
+        let ended = Arc::new(AtomicUsize::new(0));
+        let busy: Vec<_> = sessions
+            .iter()
+            .zip(0..)
+            .map(|(&(key, mut version), caller)| {
+                let (store, done, ended) = (Arc::clone(&store), Arc::clone(&done), Arc::clone(&ended));
+                tokio::spawn(async move {
+                    while !done.load(Ordering::Relaxed) {
+                        match caller % 3 {
+                            0 => {
+                                version = store
+                                    .update(&key, version, &Record::new("new"), HOUR)
+                                    .await
+                                    .unwrap()
+                            }
+                            1 => store.touch(&key, HOUR).await.unwrap(),
+                            // It has another version, and stays.
+                            _ => drop(
+                                store
+                                    .delete(&key, Some(RecordVersion::random().unwrap()))
+                                    .await
+                                    .unwrap_err(),
+                            ),
+                        }
+                        ended.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        let mut waited = Vec::new();
+        for _ in 0..LOADS {
+            let begun = ended.load(Ordering::Relaxed);
+            assert!(store.load(&sessions[0].0).await.unwrap().is_some());
+            waited.push(ended.load(Ordering::Relaxed) - begun);
+        }
+        // Some batches of each kind; where a kind can be passed over, thousands.
+        let most = waited.iter().max().copied();
+        assert!(
+            most.is_some_and(|most| most < 2_000),
+            "{connections} connections: {most:?} calls overtook a load"
+        );
+        done.store(true, Ordering::Relaxed);
+        for task in busy {
+            task.await.unwrap();
+        }
+    }
+}
+
+/// Who waits for a connection and goes away takes none along.
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_calls_take_no_connection_along() {
+    const CONNECTIONS: u32 = 3;
+    let options = PgConnectOptions::from_str(server().await.url()).unwrap();
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .connect_lazy_with(options);
+    let store = PostgresStore::builder(pool.clone()).table("dropped");
+    let store = Arc::new(
+        store
+            .read_deadline(PATIENCE)
+            .connect_deadline(PATIENCE)
+            .build()
+            .unwrap(),
+    );
+    store.migrate().await.unwrap();
+    let subject = Subject::new("somebody").unwrap();
+    let tasks: Vec<_> = (0..400_u64)
+        .map(|caller| {
+            let (store, subject) = (Arc::clone(&store), subject.clone());
+            tokio::spawn(async move {
+                let patience = Duration::from_micros(caller * 37 % 5_000);
+                // Each has a connection for itself, and often ends while it waits or just as it gets one.
+                let _ = tokio::time::timeout(patience, store.subjects().unwrap().list(&subject)).await;
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    for _ in 0..20 {
+        assert!(store.subjects().unwrap().list(&subject).await.unwrap().is_empty());
+    }
+    drop(store);
+    let mut all = Vec::new();
+    for _ in 0..CONNECTIONS {
+        all.push(
+            tokio::time::timeout(PATIENCE, pool.acquire())
+                .await
+                .unwrap()
+                .unwrap(),
+        );
+    }
+}
+
+/// A server that has as many connections as it takes is no reason to fail: those that there are serve all.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_that_takes_no_more_connections_serves_by_those_there_are() {
+    // Three of them are for superusers.
+    let server = PostgresServer::start(Version::V17, &["max_connections=6"])
+        .await
+        .unwrap();
+    let options = PgConnectOptions::from_str(server.url()).unwrap();
+    let pool = PgPoolOptions::new()
+        .max_connections(10)
+        .connect_lazy_with(options);
+    let store = PostgresStore::builder(pool.clone())
+        .connect_deadline(Duration::from_secs(1))
+        .read_deadline(PATIENCE)
+        .write_deadline(PATIENCE)
+        .build()
+        .unwrap();
+    store.migrate().await.unwrap();
+    let store = Arc::new(store);
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..60)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                while begun.elapsed() < Duration::from_secs(3) {
+                    let key = key();
+                    let version = store.create(&key, &Record::new("first"), HOUR).await.unwrap();
+                    let version = store
+                        .update(&key, version, &Record::new("second"), HOUR)
+                        .await
+                        .unwrap();
+                    store.touch(&key, HOUR).await.unwrap();
+                    assert!(store.load(&key).await.unwrap().is_some());
+                    assert!(store.delete(&key, Some(version)).await.unwrap());
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    // And the one that is asked for.
+    assert!(pool.size() <= 4, "{} connections", pool.size());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pooler_in_transaction_mode_is_no_hindrance() {
     let server = PostgresServer::start(Version::V17, &["fsync=off"]).await.unwrap();
@@ -236,7 +405,7 @@ async fn sweeper_removes_what_ended_before_this_hour_until_it_is_stopped() {
                  FROM generate_series(1, 3000) n, LATERAL (SELECT now() - interval '2 hours') t(e)";
     pool.execute(plant).await.unwrap();
     let sweeper = store.sweep_every(Duration::from_millis(10));
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while number(&pool, "SELECT count(*) FROM swept").await != 20 {
         assert!(begun.elapsed() < Duration::from_secs(60));
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -71,7 +71,7 @@ pub struct PostgresServer {
 
 impl PostgresServer {
     /// The server of this process: that of `SESSION_TEST_POSTGRES_URL` or `SESSION_TEST_POSTGRES_15_URL`, else one
-    /// container, started at the first call and removed when the process ends.
+    /// container, started at the first call with `fsync=off` and removed when the process ends.
     ///
     /// `SESSION_TEST_POSTGRES_ADMIN_URL` is what [`PostgresServer::admin_url`] tells then.
     ///

@@ -1,5 +1,6 @@
 //! Many callers, one answer.
 
+mod busy;
 mod mixed;
 mod pairs;
 
@@ -11,7 +12,10 @@ use std::{
 
 use session_core::{ErrorKind, Record, SessionKey, SessionStore, Version};
 
-use self::{mixed::batches_and_sweeps_do_not_deadlock, pairs::two_calls_at_once_answer_as_if_one_came_first};
+use self::{
+    busy::busy_callers_keep_no_other_call_waiting, mixed::batches_and_sweeps_do_not_deadlock,
+    pairs::two_calls_at_once_answer_as_if_one_came_first,
+};
 use crate::{
     Cx, Stop, Verdict,
     callers::callers,
@@ -31,6 +35,7 @@ table! { "concurrency":
     concurrent_updates_of_one_version_have_one_winner;
     counter_is_exact_under_contention;
     two_calls_at_once_answer_as_if_one_came_first;
+    busy_callers_keep_no_other_call_waiting: stochastic;
     batches_and_sweeps_do_not_deadlock: stochastic;
     history_is_linearizable: stochastic;
 }

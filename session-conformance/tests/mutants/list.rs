@@ -161,6 +161,8 @@ mutants! {
         call_that_met_a_lock_answers_as_what_was_committed;
     /// A batch locks its rows in any order, and one of two that wait for each other is ended.
     LocksInAnyOrder => batches_and_sweeps_do_not_deadlock;
+    /// Calls of a kind that is at work have the connections, one after the other, and a load waits until none is.
+    BusyKindKeepsConnections => busy_callers_keep_no_other_call_waiting;
 
     // other programs
     /// A batch with one locked row waits as a whole.

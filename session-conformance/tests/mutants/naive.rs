@@ -261,6 +261,8 @@ struct Node {
     wire: Queue<VecDeque<Result<Option<Stored>>>>,
     connections: Semaphore,
     bad_records: AtomicUsize,
+    /// Held by those that are.
+    at_work: Arc<()>,
 }
 
 impl Default for Node {
@@ -273,6 +275,7 @@ impl Default for Node {
             wire: Queue::default(),
             connections: Semaphore::new(4),
             bad_records: AtomicUsize::new(0),
+            at_work: Arc::default(),
         }
     }
 }
@@ -735,6 +738,12 @@ impl SessionStore for NaiveStore {
                 let asked = lock(&self.node.asked).unwrap_or(*key);
                 self.load_now(&asked)
             }
+            Some(Fault::BusyKindKeepsConnections) => {
+                while Arc::strong_count(&self.node.at_work) > 1 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                self.load_now(key)
+            }
             Some(Fault::LoadsAreCached) => {
                 let cached = lock(&self.node.cache).get(key).cloned();
                 if let Some((at, stored)) = cached
@@ -794,6 +803,14 @@ impl SessionStore for NaiveStore {
             Some(Fault::UpdateLocksItsNodeOnly) => {
                 let _one_at_a_time = self.node.lock.lock().await;
                 self.update_in_two_steps(key, expected, record, ttl).await
+            }
+            Some(Fault::BusyKindKeepsConnections) => {
+                let _at_work = Arc::clone(&self.node.at_work);
+                // They do not end all at once.
+                for _ in 0..=key.as_bytes()[0] % 4 {
+                    round_trip().await;
+                }
+                self.update_now(key, expected, record, ttl)
             }
             _ => {
                 self.wire().await;
