@@ -126,6 +126,8 @@ finish() {
         bad=1
         printf '\n%s failed. Run it alone:\n    %s\n' "${names[i]}" "${commands[i]}"
         grep -aE '^test .* \.\.\. (FAILED|failed)|^error(\[|:)' "$logs/$((i + 1)).log" | sort -u | head -n 20 | sed 's/^/    | /' || true
+        # What each failed test said, as far as a summary has room for it.
+        awk '/^---- .* ----$/ { left = 12 } left-- > 0' "$logs/$((i + 1)).log" | head -n 100 | sed 's/^/    | /'
     done
     report
     exit "$bad"

@@ -80,7 +80,8 @@ impl Operation {
 
 /// How it is measured.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<'a> {
+    pub(crate) operations: &'a [Operation],
     pub(crate) callers: usize,
     pub(crate) rounds: usize,
     /// Of an operation of a contestant in a round.
@@ -164,11 +165,11 @@ impl Contest {
     }
 
     /// Every operation, by each contestant in turn, round by round: what disturbs the machine meanwhile disturbs all.
-    pub(crate) async fn run(&mut self, plan: &Plan, progress: &mut Progress) -> Result<Vec<Row>> {
+    pub(crate) async fn run(&mut self, plan: &Plan<'_>, progress: &mut Progress) -> Result<Vec<Row>> {
         let mut samples: Vec<Vec<Vec<Sample>>> =
-            vec![self.0.iter().map(|_| Vec::new()).collect(); Operation::ALL.len()];
+            vec![self.0.iter().map(|_| Vec::new()).collect(); plan.operations.len()];
         for round in 0..plan.rounds {
-            for (of_operation, operation) in samples.iter_mut().zip(Operation::ALL) {
+            for (of_operation, operation) in samples.iter_mut().zip(plan.operations) {
                 for turn in 0..self.0.len() {
                     let at = (round + turn) % self.0.len();
                     let side = &mut self.0[at];
@@ -180,14 +181,14 @@ impl Contest {
                         operation.name(),
                         side.contestant.name()
                     ));
-                    of_operation[at].push(side.sample(operation, plan).await?);
+                    of_operation[at].push(side.sample(*operation, plan).await?);
                 }
             }
         }
-        let rows = samples.into_iter().zip(Operation::ALL);
+        let rows = samples.into_iter().zip(plan.operations);
         let rows = rows.map(|(of_operation, operation)| {
             Ok(Row {
-                operation,
+                operation: *operation,
                 callers: plan.callers,
                 figures: of_operation.into_iter().map(figures).collect::<Result<_>>()?,
             })
@@ -207,7 +208,7 @@ struct Sample {
 }
 
 impl Side {
-    async fn sample(&mut self, operation: Operation, plan: &Plan) -> Result<Sample> {
+    async fn sample(&mut self, operation: Operation, plan: &Plan<'_>) -> Result<Sample> {
         let sessions = match operation {
             Operation::Create => &mut Vec::new(),
             Operation::Delete => &mut self.created,

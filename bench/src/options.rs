@@ -4,6 +4,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::contest::Operation;
+
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
 What the stores of this repository cost, beside their peers.
@@ -22,6 +24,8 @@ Options:
   --help             print this and stop
 
 Options of postgres:
+  --only OPERATION   load, update, touch, create or delete (what was created); may come again
+                     [default: all of them]
   --callers N        callers at once; one alone is measured anyway [default: 64]
   --rounds N         rounds, of which the median is reported [default: 5]
   --seconds N        how long each operation of each contestant is called in a round [default: 2]
@@ -44,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) url: Option<String>,
     pub(crate) json: Option<PathBuf>,
     pub(crate) size: usize,
+    /// In the order of [`Operation::ALL`].
+    pub(crate) operations: Vec<Operation>,
     pub(crate) callers: usize,
     pub(crate) rounds: usize,
     pub(crate) length: Duration,
@@ -66,6 +72,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         url: None,
         json: None,
         size: 1024,
+        operations: Vec::new(),
         callers: 64,
         rounds: 5,
         length: Duration::from_secs_f64(seconds),
@@ -76,6 +83,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Arg::Long("url") => options.url = Some(parser.value()?.parse()?),
             Arg::Long("json") => options.json = Some(parser.value()?.into()),
             Arg::Long("size") => options.size = parser.value()?.parse()?,
+            Arg::Long("only") => options.operations.push(operation(&mut parser)?),
             Arg::Long("callers") => options.callers = positive(&mut parser)?,
             Arg::Long("rounds") => options.rounds = positive(&mut parser)?,
             Arg::Long("seconds") => options.length = length(&mut parser)?,
@@ -84,7 +92,20 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             other => return Err(other.unexpected()),
         }
     }
+    let asked = options.operations;
+    options.operations = Operation::ALL
+        .into_iter()
+        .filter(|operation| asked.is_empty() || asked.contains(operation))
+        .collect();
     Ok(command(options))
+}
+
+fn operation(parser: &mut Parser) -> Result<Operation, lexopt::Error> {
+    let name = parser.value()?.string()?;
+    Operation::ALL
+        .into_iter()
+        .find(|operation| operation.name() == name)
+        .ok_or_else(|| "--only: load, update, touch, create or delete is expected".into())
 }
 
 fn positive(parser: &mut Parser) -> Result<usize, lexopt::Error> {

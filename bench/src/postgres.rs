@@ -68,6 +68,7 @@ pub(crate) async fn contest(options: &Options) -> Result<()> {
     let mut rows = Vec::new();
     for callers in [options.callers, 1] {
         let plan = Plan {
+            operations: &options.operations,
             callers,
             rounds: options.rounds,
             length: options.length,

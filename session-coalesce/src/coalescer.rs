@@ -245,7 +245,7 @@ impl<C: Carrier> Shared<C> {
 
     /// Sees to it that somebody waits for a lane, if a call is ready and a lane may be had.
     fn collect(self: &Arc<Self>, state: &mut State<C>) {
-        if state.collecting || state.lanes >= self.limits.lanes || !state.queue.has_ready() {
+        if state.collecting || state.lanes >= self.limits.lanes || state.queue.ready() == 0 {
             if state.closed && state.has_ended() {
                 self.ended.notify_waiters();
             }
@@ -273,6 +273,8 @@ impl<C: Carrier> Collecting<C> {
         let Some(lane) = self.lane().await else {
             return;
         };
+        // Callers that were answered a moment ago are about to call again: those who are ready to run come first.
+        tokio::task::yield_now().await;
         let batch = self.take();
         if !batch.is_empty() {
             batch.carry(lane).await;
@@ -294,7 +296,7 @@ impl<C: Carrier> Collecting<C> {
                 // Whoever is gone needs no answer.
                 let _ = entry.value.answer.send(Err(failure.clone()));
             }
-            if !self.shared.state().queue.has_ready() {
+            if self.shared.state().queue.ready() == 0 {
                 return None;
             }
         }

@@ -46,9 +46,9 @@ impl<K: Eq + Hash + Clone, V> Queue<K, V> {
         self.waiting
     }
 
-    /// Whether a call could be sent now.
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+    /// Calls that could be sent now.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
     }
 
     /// The turn of the next call to come: every call that waits now has an earlier one.

@@ -5,17 +5,21 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use session_coalesce::{Carrier, Coalescer, Failure as Unsent, Limits};
 use session_core::{Error, SessionKey};
-use sqlx::{Row, postgres::PgRow};
+use sqlx::postgres::PgRow;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
     error::{self, Failure},
-    node::{Lane, Node, nonce},
-    sql::{ABSENT, DONE, HEAD, SEEN},
+    node::{Lane, Node, nonce, read},
+    sql::HEAD,
 };
 
-/// Bytes of values that a batch carries at most.
-const LIMITS_WEIGHT: usize = 2 * 1024 * 1024;
+/// Bytes of values that a batch of writes carries at most.
+const WRITTEN: usize = 2 * 1024 * 1024;
+
+/// Bytes of values that a batch of reads brings at most, if all are as large as may be: the server has them in memory
+/// together, some times over.
+const READ: usize = 16 * 1024 * 1024;
 
 /// How often a call is sent whose connection breaks. The first may be an old connection to a server that has restarted.
 const TRIES: u32 = 3;
@@ -80,14 +84,15 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    pub(crate) fn new(node: &Arc<Node>, lanes: usize) -> Self {
-        let limits = Limits::default().with_lanes(lanes).with_weight(LIMITS_WEIGHT);
+    pub(crate) fn new(node: &Arc<Node>, lanes: usize, max_record: usize) -> Self {
+        let limits = Limits::default().with_lanes(lanes).with_weight(WRITTEN);
+        let of_loads = limits.with_batch(limits.batch.min(READ / max_record.max(1)));
         let writes = |kind| {
             let node = Arc::clone(node);
             Coalescer::new(Writes { kind, node }, limits)
         };
         Self {
-            loads: Coalescer::new(Loads(Arc::clone(node)), limits),
+            loads: Coalescer::new(Loads(Arc::clone(node)), of_loads),
             creates: writes(Kind::Create),
             updates: writes(Kind::Update),
             touches: writes(Kind::Touch),
@@ -196,7 +201,7 @@ impl Carrier for Loads {
         None
     }
 
-    /// What the answer weighs is not known before.
+    /// What the answer weighs is not known before: there is a limit to how many go together.
     fn weight(_: &SessionKey) -> usize {
         0
     }
@@ -208,6 +213,13 @@ impl Carrier for Loads {
     async fn carry(&self, mut lane: Lane, calls: Vec<SessionKey>) -> Vec<Self::Answer> {
         match load(&mut lane, &calls).await {
             Ok(found) => found.into_iter().map(Ok).collect(),
+            Err(Failure::Refused(_)) if calls.len() > 1 => {
+                let mut answers = Vec::with_capacity(calls.len());
+                for call in &calls {
+                    answers.push(load(&mut lane, &[*call]).await.and_then(only));
+                }
+                answers
+            }
             Err(failure) => calls.iter().map(|_| Err(failure.clone())).collect(),
         }
     }
@@ -216,38 +228,43 @@ impl Carrier for Loads {
 async fn load(lane: &mut Lane, keys: &[SessionKey]) -> Result<Vec<Found>, Failure> {
     let (nonce, sql) = (nonce(), lane.node().statements.load.clone());
     let bytes: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes().as_slice()).collect();
-    let rows = lane.rows(nonce, sqlx::query(sql).bind(nonce).bind(bytes)).await?;
-    placed(lane, rows, keys.len(), |row| {
-        let value: Option<Vec<u8>> = row.try_get(2).map_err(error::of)?;
-        let remaining: Option<i64> = row.try_get(3).map_err(error::of)?;
-        Ok(value.map(Bytes::from).zip(remaining))
-    })
+    let row = lane
+        .reply(nonce, sqlx::query(sql).bind(nonce).bind(bytes))
+        .await?;
+    let found = || {
+        let (values, lives): (Vec<Option<Vec<u8>>>, Vec<Option<i64>>) = (read(&row, 2)?, read(&row, 3)?);
+        if values.len() != lives.len() {
+            return Err(error::out_of_step());
+        }
+        let found = values.into_iter().zip(lives);
+        placed(
+            &row,
+            keys.len(),
+            found.map(|(value, life)| value.map(Bytes::from).zip(life)),
+        )
+    };
+    found().inspect_err(|_| lane.distrust())
 }
 
-/// What `read` makes of each row, in the order of the calls: a row says in its second column whose it is.
-fn placed<T>(
-    lane: &mut Lane,
-    rows: Vec<PgRow>,
-    count: usize,
-    read: impl Fn(&PgRow) -> Result<T, Failure>,
-) -> Result<Vec<T>, Failure> {
-    let mut answers: Vec<Option<T>> = (0..count).map(|_| None).collect();
-    for row in &rows {
-        let at: i64 = row.try_get(1).map_err(error::of)?;
-        let place = usize::try_from(at - 1).ok().and_then(|at| answers.get_mut(at));
-        match place {
-            Some(place @ None) => *place = Some(read(row)?),
-            _ => {
-                lane.distrust();
-                return Err(error::out_of_step());
-            }
+/// The one answer to one call.
+fn only<T>(answers: Vec<T>) -> Result<T, Failure> {
+    answers.into_iter().next().ok_or_else(error::out_of_step)
+}
+
+/// Answers in the order of the calls. The second column of a reply says whose each of them is, and each is somebody's.
+fn placed<T>(row: &PgRow, count: usize, answers: impl Iterator<Item = T>) -> Result<Vec<T>, Failure> {
+    let mut all: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    let mut left = read::<Vec<i64>>(row, 1)?.into_iter();
+    for answer in answers {
+        let at = left.next().and_then(|at| usize::try_from(at - 1).ok());
+        match at.and_then(|at| all.get_mut(at)) {
+            Some(place @ None) => *place = Some(answer),
+            _ => return Err(error::out_of_step()),
         }
     }
-    let answers: Option<Vec<T>> = answers.into_iter().collect();
-    answers.ok_or_else(|| {
-        lane.distrust();
-        error::out_of_step()
-    })
+    let all: Option<Vec<T>> = all.into_iter().collect();
+    all.filter(|_| left.next().is_none())
+        .ok_or_else(error::out_of_step)
 }
 
 /// Writes of one kind.
@@ -283,9 +300,7 @@ impl Carrier for Writes {
             Err(Failure::Refused(_)) if all.len() > 1 => {
                 let mut answers = Vec::with_capacity(all.len());
                 for call in all {
-                    let answer = self.send(&mut lane, &[call]).await;
-                    answers
-                        .push(answer.and_then(|one| one.into_iter().next().ok_or_else(error::out_of_step)));
+                    answers.push(self.send(&mut lane, &[call]).await.and_then(only));
                 }
                 answers
             }
@@ -303,37 +318,67 @@ impl Writes {
             Kind::Touch => &statements.touch,
             Kind::Delete => &statements.delete,
         };
-        let mut answers = self.ask(lane, sql, calls).await?;
-        if self.kind == Kind::Create {
-            // An expired record may be in the way, which is rare: so the others need not look for it.
-            let busy: Vec<usize> = (0..calls.len())
-                .filter(|at| matches!(answers[*at], Answer::Busy))
-                .collect();
-            if !busy.is_empty() {
-                let again: Vec<&Write> = busy.iter().map(|at| calls[*at]).collect();
-                let found = match self.ask(lane, &statements.replace_expired, &again).await {
-                    Ok(found) => found,
-                    // The others are written, and must hear of it; these may be tried again only if nothing was done.
-                    Err(Failure::Busy) => return Ok(answers),
-                    Err(failure) if busy.len() == calls.len() => return Err(failure),
-                    Err(_) => return Ok(answers),
-                };
-                for (at, answer) in busy.into_iter().zip(found) {
-                    answers[at] = answer;
-                }
+        let done = self.ask(lane, sql, calls).await?;
+        let open: Vec<usize> = (0..calls.len()).filter(|at| !done[*at]).collect();
+        let mut answers: Vec<Answer> = calls.iter().map(|_| Answer::Verdict(Verdict::Done)).collect();
+        if !open.is_empty() {
+            let of_open: Vec<&Write> = open.iter().map(|at| calls[*at]).collect();
+            let found = self.why(lane, &of_open).await;
+            // Nothing was done for them, so they may be tried again; the others are done, and must hear of it.
+            let found = found.unwrap_or_else(|_| open.iter().map(|_| Answer::Busy).collect());
+            for (at, answer) in open.into_iter().zip(found) {
+                answers[at] = answer;
             }
         }
         Ok(answers)
     }
 
-    async fn ask(
+    /// Why nothing was done for these calls, or what becomes of them after all.
+    async fn why(&self, lane: &mut Lane, calls: &[&Write]) -> Result<Vec<Answer>, Failure> {
+        let heads = look(lane, calls).await?;
+        if self.kind == Kind::Create {
+            return self.create_over(lane, calls, heads).await;
+        }
+        let told = calls
+            .iter()
+            .zip(heads)
+            .map(|(call, head)| match (head, &call.expected) {
+                (None, _) => Answer::Verdict(Verdict::Absent),
+                (Some(head), Some(expected)) if *head != expected[..] => Answer::Verdict(Verdict::Seen(head)),
+                // It is what the call wants: locked by another transaction, or there since a moment ago.
+                (Some(_), _) => Answer::Busy,
+            });
+        Ok(told.collect())
+    }
+
+    /// Creates where an expired record is in the way, which is rare: so the others need not look for it.
+    async fn create_over(
         &self,
         lane: &mut Lane,
-        sql: &sqlx::SqlStr,
         calls: &[&Write],
+        heads: Vec<Option<Bytes>>,
     ) -> Result<Vec<Answer>, Failure> {
+        let free = calls.iter().zip(&heads).filter(|(_, head)| head.is_none());
+        let free: Vec<&Write> = free.map(|(call, _)| *call).collect();
+        let mut done = match free.is_empty() {
+            true => Vec::new(),
+            false => {
+                self.ask(lane, &self.node.statements.replace_expired, &free)
+                    .await?
+            }
+        }
+        .into_iter();
+        let told = heads.into_iter().map(|head| match head {
+            Some(head) => Answer::Verdict(Verdict::Seen(head)),
+            None if done.next() == Some(true) => Answer::Verdict(Verdict::Done),
+            None => Answer::Busy,
+        });
+        Ok(told.collect())
+    }
+
+    /// Which of the calls were done.
+    async fn ask(&self, lane: &mut Lane, sql: &sqlx::SqlStr, calls: &[&Write]) -> Result<Vec<bool>, Failure> {
         let nonce = nonce();
-        let keys: Vec<&[u8]> = calls.iter().map(|call| call.key.as_bytes().as_slice()).collect();
         let expected = || -> Vec<Option<&[u8]>> {
             calls
                 .iter()
@@ -348,7 +393,7 @@ impl Writes {
                 .collect()
         };
         let ttls = || -> Vec<i64> { calls.iter().map(|call| call.ttl).collect() };
-        let statement = sqlx::query(sql.clone()).bind(nonce).bind(keys);
+        let statement = sqlx::query(sql.clone()).bind(nonce).bind(keys(calls));
         let statement = match self.kind {
             Kind::Create => statement.bind(values()).bind(subjects()).bind(ttls()),
             Kind::Update => statement
@@ -359,18 +404,39 @@ impl Writes {
             Kind::Touch => statement.bind(ttls()),
             Kind::Delete => statement.bind(expected()),
         };
-        let rows = lane.rows(nonce, statement).await?;
-        placed(lane, rows, calls.len(), |row| {
-            let verdict: i32 = row.try_get(2).map_err(error::of)?;
-            let head: Option<Vec<u8>> = row.try_get(3).map_err(error::of)?;
-
-            Ok(match (verdict, head) {
-                (DONE, _) => Answer::Verdict(Verdict::Done),
-                (SEEN, Some(head)) => Answer::Verdict(Verdict::Seen(head.into())),
-                (ABSENT, _) => Answer::Verdict(Verdict::Absent),
-                // Locked by another transaction, or gone since the statement began.
-                _ => Answer::Busy,
-            })
-        })
+        let row = lane.reply(nonce, statement).await?;
+        let done = || {
+            let mut done = vec![false; calls.len()];
+            // No array: none was done.
+            for at in read::<Option<Vec<i64>>>(&row, 1)?.unwrap_or_default() {
+                match usize::try_from(at - 1).ok().and_then(|at| done.get_mut(at)) {
+                    Some(place @ false) => *place = true,
+                    _ => return Err(error::out_of_step()),
+                }
+            }
+            Ok(done)
+        };
+        done().inspect_err(|_| lane.distrust())
     }
+}
+
+fn keys<'a>(calls: &[&'a Write]) -> Vec<&'a [u8]> {
+    calls.iter().map(|call| call.key.as_bytes().as_slice()).collect()
+}
+
+/// What the live records of these keys begin with.
+async fn look(lane: &mut Lane, calls: &[&Write]) -> Result<Vec<Option<Bytes>>, Failure> {
+    let (nonce, sql) = (nonce(), lane.node().statements.look.clone());
+    let row = lane
+        .reply(nonce, sqlx::query(sql).bind(nonce).bind(keys(calls)))
+        .await?;
+    let heads = || {
+        let heads: Vec<Option<Vec<u8>>> = read(&row, 2)?;
+        placed(
+            &row,
+            calls.len(),
+            heads.into_iter().map(|head| head.map(Bytes::from)),
+        )
+    };
+    heads().inspect_err(|_| lane.distrust())
 }

@@ -154,7 +154,7 @@ impl PostgresStoreBuilder {
         let most = self.pool.options().get_max_connections() as usize;
         let node = Arc::new(Node::new(self.pool, statements, self.connect));
         PostgresStore {
-            calls: Calls::new(&node, LANES.min(most).max(1)),
+            calls: Calls::new(&node, LANES.min(most).max(1), self.max_record),
             node,
             table: self.table,
             unlogged: self.unlogged,

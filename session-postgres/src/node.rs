@@ -6,7 +6,10 @@ use std::{
 };
 
 use session_core::Error;
-use sqlx::{Connection, PgConnection, PgPool, Postgres, pool::PoolConnection, postgres::PgRow, query::Query};
+use sqlx::{
+    Connection, Decode, PgConnection, PgPool, Postgres, Row, Type, pool::PoolConnection, postgres::PgRow,
+    query::Query,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -84,9 +87,11 @@ impl Node {
                     }
                 }
                 Err(receiver) => {
-                    return receiver
-                        .await
-                        .unwrap_or_else(|_| Err(error::unavailable("the runtime has ended")));
+                    return match timeout(self.connect, receiver).await {
+                        Ok(Ok(lane)) => lane,
+                        Ok(Err(_)) => Err(ended()),
+                        Err(_) => Err(self.no_connection()),
+                    };
                 }
             }
         }
@@ -97,12 +102,16 @@ impl Node {
         match timeout(self.connect, self.pool.acquire()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(error::of_connection(error)),
-            Err(_) => Err(error::unavailable(format!(
-                "no connection within {:?}: the server does not answer, or all {} connections of the pool are in use",
-                self.connect,
-                self.pool.options().get_max_connections()
-            ))),
+            Err(_) => Err(self.no_connection()),
         }
+    }
+
+    fn no_connection(&self) -> Error {
+        error::unavailable(format!(
+            "no connection within {:?}: the server does not answer, or all {} connections of the pool are in use",
+            self.connect,
+            self.pool.options().get_max_connections()
+        ))
     }
 
     /// Sees to it that somebody asks the pool for another one.
@@ -138,17 +147,14 @@ impl Node {
     }
 
     /// Tells those who waited when `begun` that there is no connection. If some are at work, these will come back: then
-    /// only who has waited as long as one waits for a connection hears of it, and the answer is no.
+    /// nobody hears of it, and the answer is no.
     fn fail(&self, begun: Instant, error: &Error) -> bool {
         let mut stock = self.stock();
-        if !stock.has_any() {
+        let fails = !stock.has_any();
+        if fails {
             stock.fail(begun, error);
-            return true;
         }
-        if let Some(since) = Instant::now().checked_sub(self.connect) {
-            stock.fail(since, error);
-        }
-        false
+        fails
     }
 
     /// Takes a connection that has done its work.
@@ -213,9 +219,13 @@ impl Drop for Growing {
         if !self.is_over {
             let mut stock = self.node.stock();
             stock.growing = false;
-            stock.fail(Instant::now(), &error::unavailable("the runtime has ended"));
+            stock.fail(Instant::now(), &ended());
         }
     }
+}
+
+fn ended() -> Error {
+    error::unavailable("the runtime has ended")
 }
 
 impl Lane {
@@ -248,13 +258,12 @@ impl Lane {
         !self.in_doubt
     }
 
-    /// The rows of a statement whose first parameter is `nonce`, which is also the first column of each row: a reply
-    /// that belongs to another statement has another one.
-    pub(crate) async fn rows(&mut self, nonce: i64, statement: Args<'_>) -> Result<Vec<PgRow>, Failure> {
-        use sqlx::Row;
+    /// The one row of a statement whose first parameter is `nonce`, which is also the row's first column: a reply that
+    /// belongs to another statement has another one.
+    pub(crate) async fn reply(&mut self, nonce: i64, statement: Args<'_>) -> Result<PgRow, Failure> {
         self.in_doubt = true;
         let answer = statement.fetch_all(self.connection()?).await;
-        let rows = match answer {
+        let mut rows = match answer {
             Ok(rows) => rows,
             Err(error) => {
                 let failure = error::of(error);
@@ -265,13 +274,14 @@ impl Lane {
                 return Err(failure);
             }
         };
-        let is_ours = |row: &PgRow| row.try_get::<i64, _>(0).is_ok_and(|seen| seen == nonce);
-        if rows.is_empty() || !rows.iter().all(is_ours) {
+        let row = rows.pop().filter(|_| rows.is_empty());
+        let ours = row.filter(|row| read(row, 0).is_ok_and(|seen: i64| seen == nonce));
+        let Some(row) = ours else {
             tracing::error!("a reply belongs to another statement");
             return Err(error::out_of_step());
-        }
+        };
         self.in_doubt = false;
-        Ok(rows)
+        Ok(row)
     }
 
     /// What was read from a row makes no sense: the connection is not used again.
@@ -293,6 +303,14 @@ impl Drop for Lane {
             self.node.take_back(connection);
         }
     }
+}
+
+/// A column of a reply.
+pub(crate) fn read<T>(row: &PgRow, column: usize) -> Result<T, Failure>
+where
+    T: for<'r> Decode<'r, Postgres> + Type<Postgres>,
+{
+    row.try_get(column).map_err(error::of)
 }
 
 /// A number that no other statement has.

@@ -128,7 +128,7 @@ impl PostgresStore {
     /// dropped. Several nodes may do so.
     ///
     /// It removes what ended before the hour that is running (a record that has expired is absent at once; this is about
-    /// space), in batches of 500, and rests four times as long as each batch took, so that others are hardly disturbed.
+    /// space), in batches of 200, and rests four times as long as each batch took, so that others are hardly disturbed.
     ///
     /// # Panics
     ///

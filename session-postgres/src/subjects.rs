@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use session_core::{Result, SessionKey, Subject, Subjects, async_trait};
-use sqlx::Row;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     PostgresStore,
     error::{self, Failure},
-    node::nonce,
+    node::{nonce, read},
 };
 
 #[async_trait]
@@ -23,20 +22,13 @@ impl Subjects for PostgresStore {
                 let statement = sqlx::query(self.node.statements.list.clone())
                     .bind(nonce)
                     .bind(subject.digest().to_vec());
-                match lane.rows(nonce, statement).await {
-                    Ok(rows) => {
-                        let mut keys = Vec::with_capacity(rows.len());
-                        for row in rows {
-                            let key: Option<Vec<u8>> = row
-                                .try_get(1)
-                                .map_err(error::of)
-                                .map_err(session_core::Error::from)?;
-                            // The first row is the nonce's own; a key of another length is none of ours.
-                            if let Some(Ok(bytes)) = key.map(<[u8; 32]>::try_from) {
-                                keys.push(SessionKey::from_bytes(bytes));
-                            }
-                        }
-                        return Ok(keys);
+                match lane.reply(nonce, statement).await {
+                    Ok(row) => {
+                        let keys: Option<Vec<Vec<u8>>> = read(&row, 1)?;
+                        let keys = keys.unwrap_or_default().into_iter();
+                        // A key of another length is none of ours.
+                        let ours = keys.filter_map(|key| <[u8; 32]>::try_from(key).ok());
+                        return Ok(ours.map(SessionKey::from_bytes).collect());
                     }
                     Err(Failure::Refused(error)) => return Err(error),
                     Err(_) => sleep(Duration::from_millis(5)).await,
@@ -62,10 +54,10 @@ impl Subjects for PostgresStore {
                     .bind(nonce)
                     .bind(&subject)
                     .bind(&except);
-                match lane.rows(nonce, statement).await {
-                    Ok(rows) => {
-                        let number = |at: usize| rows[0].try_get::<i64, _>(at).map_err(error::of);
-                        Ok((number(1)?.unsigned_abs(), number(2)?.unsigned_abs()))
+                match lane.reply(nonce, statement).await {
+                    Ok(row) => {
+                        let number = |at: usize| read(&row, at).map(i64::unsigned_abs);
+                        Ok((number(1)?, number(2)?))
                     }
                     Err(Failure::Busy) => Ok((0, 1)),
                     Err(failure) => Err(session_core::Error::from(failure)),

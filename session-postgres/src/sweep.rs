@@ -3,16 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use session_core::{Error, Result, Sweeper};
-use sqlx::Row;
 use tokio::time::timeout;
 
 use crate::{
     error::{self, Failure},
-    node::{Node, nonce},
+    node::{Node, nonce, read},
 };
 
 /// Records that one statement of the background task removes.
-const BATCH: usize = 500;
+const BATCH: usize = 200;
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +38,9 @@ pub(crate) async fn remove_expired(
                 Until::Now => 0_i32,
                 Until::ThisHour => 1,
             });
-        match lane.rows(nonce, statement).await {
-            Ok(rows) => {
-                let count: i64 = rows[0].try_get(1).map_err(error::of)?;
+        match lane.reply(nonce, statement).await {
+            Ok(row) => {
+                let count: i64 = read(&row, 1)?;
                 Ok(usize::try_from(count).unwrap_or(0))
             }
             // Others are at work on the same ones.
