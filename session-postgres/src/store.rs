@@ -128,7 +128,7 @@ impl PostgresStore {
     /// dropped. Several nodes may do so.
     ///
     /// It removes what ended before the hour that is running (a record that has expired is absent at once; this is about
-    /// space), in batches of 200, and rests four times as long as each batch took, so that others are hardly disturbed.
+    /// space), in small batches, and rests four times as long as each batch took, so that others are hardly disturbed.
     ///
     /// # Panics
     ///
@@ -298,6 +298,6 @@ impl SessionStore for PostgresStore {
 impl Sweep for PostgresStore {
     /// Removes what ended in the hour that is running, too: where that hour has many live records, they are looked at.
     async fn remove_expired(&self, max: usize) -> Result<usize> {
-        sweep::remove_expired(&self.node, max, sweep::Until::Now, self.sweep).await
+        sweep::remove_expired(&self.node, max, self.sweep).await
     }
 }
