@@ -259,10 +259,10 @@ async fn busy_kinds_of_calls_keep_no_other_from_a_connection() {
             assert!(store.load(&sessions[0].0).await.unwrap().is_some());
             waited.push(ended.load(Ordering::Relaxed) - begun);
         }
-        // Some batches of each kind; where a kind can be passed over, thousands.
+        // Some batches of each kind; where a kind can be passed over, tens of thousands.
         let most = waited.iter().max().copied();
         assert!(
-            most.is_some_and(|most| most < 2_000),
+            most.is_some_and(|most| most < 10_000),
             "{connections} connections: {most:?} calls overtook a load"
         );
         done.store(true, Ordering::Relaxed);
