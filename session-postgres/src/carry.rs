@@ -295,12 +295,12 @@ impl Carrier for Writes {
     async fn carry(&self, mut lane: Lane, calls: Vec<Write>) -> Vec<Self::Answer> {
         let all: Vec<&Write> = calls.iter().collect();
         match self.send(&mut lane, &all).await {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Ok(answers) => answers,
             // Nothing was written. One of them may be what the server does not like: each by itself then.
             Err(Failure::Refused(_)) if all.len() > 1 => {
                 let mut answers = Vec::with_capacity(all.len());
                 for call in all {
-                    answers.push(self.send(&mut lane, &[call]).await.and_then(only));
+                    answers.push(self.send(&mut lane, &[call]).await.and_then(only).flatten());
                 }
                 answers
             }
@@ -310,7 +310,7 @@ impl Carrier for Writes {
 }
 
 impl Writes {
-    async fn send(&self, lane: &mut Lane, calls: &[&Write]) -> Result<Vec<Answer>, Failure> {
+    async fn send(&self, lane: &mut Lane, calls: &[&Write]) -> Result<Vec<Result<Answer, Failure>>, Failure> {
         let statements = &self.node.statements;
         let sql = match self.kind {
             Kind::Create => &statements.create,
@@ -319,18 +319,33 @@ impl Writes {
             Kind::Delete => &statements.delete,
         };
         let done = self.ask(lane, sql, calls).await?;
-        let open: Vec<usize> = (0..calls.len()).filter(|at| !done[*at]).collect();
-        let mut answers: Vec<Answer> = calls.iter().map(|_| Answer::Verdict(Verdict::Done)).collect();
-        if !open.is_empty() {
-            let of_open: Vec<&Write> = open.iter().map(|at| calls[*at]).collect();
-            let found = self.why(lane, &of_open).await;
-            // Nothing was done for them, so they may be tried again; the others are done, and must hear of it.
-            let found = found.unwrap_or_else(|_| open.iter().map(|_| Answer::Busy).collect());
-            for (at, answer) in open.into_iter().zip(found) {
-                answers[at] = answer;
-            }
+        let open = calls.iter().zip(&done).filter(|(_, done)| !**done);
+        let open: Vec<&Write> = open.map(|(call, _)| *call).collect();
+        let mut of_open = match open.is_empty() {
+            true => Vec::new(),
+            false => self.answers_to(lane, &open).await,
         }
-        Ok(answers)
+        .into_iter();
+        let answers = done.into_iter().map(|done| match done {
+            true => Ok(Answer::Verdict(Verdict::Done)),
+            false => of_open.next().unwrap_or(Ok(Answer::Busy)),
+        });
+        Ok(answers.collect())
+    }
+
+    /// The answers to calls for which nothing was done. Whatever goes wrong here is theirs: the others are done, and must
+    /// hear of it.
+    async fn answers_to(&self, lane: &mut Lane, calls: &[&Write]) -> Vec<Result<Answer, Failure>> {
+        match self.why(lane, calls).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            // The disk is full, say.
+            Err(Failure::Refused(error)) => calls
+                .iter()
+                .map(|_| Err(Failure::Refused(error.clone())))
+                .collect(),
+            // They may be tried again, for nothing was done.
+            Err(Failure::Lost(_) | Failure::Busy) => calls.iter().map(|_| Ok(Answer::Busy)).collect(),
+        }
     }
 
     /// Why nothing was done for these calls, or what becomes of them after all.
