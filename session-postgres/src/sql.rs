@@ -16,7 +16,7 @@ use std::ops::Range;
 use session_core::head::{self, LEN};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::{schema::Table, sweep::BATCH};
+use crate::schema::Table;
 
 /// Bytes at the beginning of a value that tell its format, its key and its version.
 pub(crate) const HEAD: usize = head::VERSION.end;
@@ -36,7 +36,6 @@ pub(crate) struct Statements {
     pub(crate) list: SqlStr,
     pub(crate) delete_all: SqlStr,
     pub(crate) sweep: SqlStr,
-    pub(crate) sweep_batch: SqlStr,
 }
 
 /// A life of `i.ttl` milliseconds from the beginning of the statement, by the server's clock.
@@ -213,17 +212,14 @@ impl Statements {
              SELECT $1::bigint, (SELECT count(*) FROM d), (SELECT count(*) FROM {table} s WHERE {of_subject})"
         );
         let now = hour("now()");
-        // A crash may bring back what had expired: it is removed again. `$2`: hours back from the one that is running. A
-        // limit that is a number is known to the planner, who then keeps its plan.
-        let sweep = |limit: &str| {
-            format!(
-                "WITH l AS MATERIALIZED (
-                     SELECT s.ctid AS place FROM {table} s WHERE s.sweep <= {now} - $2::int AND s.expires_at <= now()
-                     ORDER BY s.sweep LIMIT {limit} FOR UPDATE SKIP LOCKED),
-                 {delete_locked}
-                 SELECT $1::bigint, (SELECT count(*) FROM d), {UNSYNCED}"
-            )
-        };
+        // A crash may bring back what had expired: it is removed again. `$3`: hours back from the one that is running.
+        let sweep = format!(
+            "WITH l AS MATERIALIZED (
+                 SELECT s.ctid AS place FROM {table} s WHERE s.sweep <= {now} - $3::int AND s.expires_at <= now()
+                 ORDER BY s.sweep LIMIT $2 FOR UPDATE SKIP LOCKED),
+             {delete_locked}
+             SELECT $1::bigint, (SELECT count(*) FROM d), {UNSYNCED}"
+        );
         Self {
             load: safe(load),
             look: safe(look),
@@ -234,8 +230,7 @@ impl Statements {
             delete: safe(delete),
             list: safe(list),
             delete_all: safe(delete_all),
-            sweep: safe(sweep("$3")),
-            sweep_batch: safe(sweep(&BATCH.to_string())),
+            sweep: safe(sweep),
         }
     }
 }

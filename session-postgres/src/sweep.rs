@@ -7,33 +7,38 @@ use tokio::time::timeout;
 
 use crate::{
     error::{self, Failure},
-    node::{Args, Node, nonce, read},
+    node::{Node, nonce, read},
 };
 
 /// Records that one statement of the background task removes. While it is at work a call may have to wait for a core.
-pub(crate) const BATCH: usize = 20;
+const BATCH: usize = 20;
 
-/// Removes what ended by now, among the live records that end in this hour: at most so many.
-pub(crate) async fn remove_expired(node: &Arc<Node>, max: usize, deadline: Duration) -> Result<usize> {
-    let max = i64::try_from(max).unwrap_or(i64::MAX);
-    let asked = |nonce| {
-        sqlx::query(node.statements.sweep.clone())
-            .bind(nonce)
-            .bind(0_i32)
-            .bind(max)
-    };
-    run(node, asked, deadline).await
+/// What is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Until {
+    /// What ended by now, among the live records that end in this hour.
+    Now,
+    /// What ended before this hour: no live record is looked at.
+    ThisHour,
 }
 
-async fn run(
+pub(crate) async fn remove_expired(
     node: &Arc<Node>,
-    statement: impl Fn(i64) -> Args<'static>,
+    max: usize,
+    until: Until,
     deadline: Duration,
 ) -> Result<usize> {
     let one = async {
         let mut lane = node.lane().await?;
         let nonce = nonce();
-        match lane.reply(nonce, statement(nonce)).await {
+        let statement = sqlx::query(node.statements.sweep.clone())
+            .bind(nonce)
+            .bind(i64::try_from(max).unwrap_or(i64::MAX))
+            .bind(match until {
+                Until::Now => 0_i32,
+                Until::ThisHour => 1,
+            });
+        match lane.reply(nonce, statement).await {
             Ok(row) => {
                 let count: i64 = read(&row, 1)?;
                 Ok(usize::try_from(count).unwrap_or(0))
@@ -48,18 +53,10 @@ async fn run(
         .unwrap_or_else(|_| Err(error::unavailable(format!("no reply within {deadline:?}"))))
 }
 
-/// Removes what ended before this hour, again and again: no live record is looked at.
 pub(crate) fn start(node: &Arc<Node>, interval: Duration, deadline: Duration) -> Sweeper {
     let node = Arc::clone(node);
     Sweeper::start(interval, move || {
         let node = Arc::clone(&node);
-        async move {
-            let asked = |nonce| {
-                sqlx::query(node.statements.sweep_batch.clone())
-                    .bind(nonce)
-                    .bind(1_i32)
-            };
-            run(&node, asked, deadline).await
-        }
+        async move { remove_expired(&node, BATCH, Until::ThisHour, deadline).await }
     })
 }
