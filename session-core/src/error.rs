@@ -134,7 +134,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The record was written by a newer version of this software. It is left as it is.
     NewerFormat,
-    /// The store is at its configured bound. Nothing was written; sessions that exist are untouched.
+    /// The store is at its configured bound. Nothing was written. Sessions that exist are untouched, but where the store may
+    /// evict ([`Limits::may_evict`](crate::Limits::may_evict)) the one that was to be changed may be gone.
     Full,
 }
 

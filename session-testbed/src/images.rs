@@ -50,6 +50,8 @@ mod tests {
             ("valkey", "session-testbed/valkey:8-debian-2"),
             ("postgres", "session-testbed/postgres:17-debian-2"),
             ("postgres-15", "session-testbed/postgres:15-debian-2"),
+            ("memcached", "session-testbed/memcached:1.6-debian-1"),
+            ("memcached-old", "session-testbed/memcached:1.6.18-debian-1"),
             ("pgbouncer", "session-testbed/pgbouncer:1-debian-2"),
         ] {
             assert_eq!(listed(server), Some(image));

@@ -7,6 +7,7 @@ mod engine;
 mod error;
 mod group;
 mod images;
+mod memcached;
 #[cfg(feature = "postgres")]
 mod pgbouncer;
 #[cfg(feature = "postgres")]
@@ -20,6 +21,7 @@ pub use self::{
     clock::Clock,
     cluster::RedisCluster,
     error::{Error, Result},
+    memcached::{Memcached, MemcachedServer},
     redis::{Kind, RedisServer},
     sentinel::SentinelGroup,
 };

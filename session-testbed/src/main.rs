@@ -7,11 +7,12 @@ use std::{
     process::ExitCode,
 };
 
-use session_testbed::{Error, Kind, RedisCluster, RedisServer, SentinelGroup};
+use session_testbed::{Error, Kind, Memcached, MemcachedServer, RedisCluster, RedisServer, SentinelGroup};
 
 const USAGE: &str = "usage: session-testbed redis|valkey
        session-testbed redis-cluster|valkey-cluster    3 primaries
        session-testbed redis-sentinel|valkey-sentinel  1 primary, 2 replicas, 3 sentinels
+       session-testbed memcached|memcached-old         1.6.38, 1.6.18
        session-testbed postgres|postgres-15            needs --features postgres
        session-testbed pgbouncer                       needs --features postgres; before PostgreSQL 17";
 
@@ -31,6 +32,11 @@ async fn run(what: &str) -> Option<Result<(), Error>> {
     if let Some(ended) = postgres::run(what).await {
         return Some(ended);
     }
+    match what {
+        "memcached" => return Some(memcached(Memcached::Stable).await),
+        "memcached-old" => return Some(memcached(Memcached::Oldstable).await),
+        _ => {}
+    }
     let (server, shape) = what.split_once('-').unwrap_or((what, ""));
     let kind = match server {
         "redis" => Kind::Redis,
@@ -43,6 +49,15 @@ async fn run(what: &str) -> Option<Result<(), Error>> {
         "sentinel" => hold(SentinelGroup::start(kind, &[]).await, SentinelGroup::url),
         _ => return None,
     })
+}
+
+async fn memcached(version: Memcached) -> Result<(), Error> {
+    let started = MemcachedServer::start(version, &[]).await;
+    let with_url = started.map(|server| {
+        let url = format!("memcached://{}", server.address());
+        (server, url)
+    });
+    hold(with_url, |(_, url)| url)
 }
 
 #[cfg(feature = "postgres")]

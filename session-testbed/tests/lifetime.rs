@@ -17,6 +17,8 @@ const ALL: &[(&str, usize)] = &[
     ("redis", 1),
     ("redis-cluster", 4),
     ("redis-sentinel", 7),
+    ("memcached", 1),
+    ("memcached-old", 1),
     #[cfg(feature = "postgres")]
     ("postgres", 1),
     #[cfg(feature = "postgres")]
@@ -47,7 +49,7 @@ fn containers_end_with_their_process_after_sigkill_too() {
         let (mut child, pid) = process_with(what);
         assert_eq!(containers_of(pid), count, "{what}");
         let volumes = volumes_of(pid);
-        assert_eq!(volumes.is_empty(), what.starts_with("redis"), "{what}");
+        assert_eq!(volumes.is_empty(), !what.starts_with("p"), "{what}");
         child.kill().unwrap();
         child.wait().unwrap();
         await_end(|| containers_of(pid) == 0 && !volumes.iter().any(|volume| has_volume(volume)));
@@ -117,7 +119,9 @@ fn process_with(what: &str) -> (Child, u32) {
     BufReader::new(child.stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
-    let is_url = line.starts_with("redis") || line.starts_with("postgres://");
+    let is_url = ["redis", "memcached://", "postgres://"]
+        .iter()
+        .any(|scheme| line.starts_with(scheme));
     assert!(is_url, "no server: {line:?}");
     let pid = child.id();
     (child, pid)
