@@ -199,7 +199,7 @@ impl Carrier for Pipeline {
         }
         .into_iter();
         let mut answers = Vec::with_capacity(refusals.len());
-        let mut first = true;
+        let (mut first, mut is_whole) = (true, true);
         for refusal in refusals {
             answers.push(match refusal {
                 Some(error) => Err(Failure::Refused(error)),
@@ -207,13 +207,14 @@ impl Carrier for Pipeline {
                     Some(Ok(result)) => Ok(result),
                     Some(Err(error)) => {
                         let failure = error::of(error).at(std::mem::take(&mut first));
+                        is_whole &= failure.is_full();
                         Err(failure.told(|error| self.0.named(error)))
                     }
                     None => Err(Failure::Lost(error::unavailable("a reply is missing"))),
                 },
             });
         }
-        under_way.ended_well = first;
+        under_way.ended_well = is_whole;
         answers
     }
 }

@@ -32,6 +32,11 @@ impl Failure {
         }
     }
 
+    /// Whether the server is there, and has no memory: nothing is wrong with the way to it.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Refused(error) | Self::Lost(error) if error.kind() == ErrorKind::Full)
+    }
+
     /// With another text.
     pub(crate) fn told(self, tell: impl FnOnce(Error) -> Error) -> Self {
         match self {
