@@ -8,7 +8,7 @@ use std::{
 use session_core::async_trait;
 use tokio::task::JoinSet;
 
-use crate::{Result, report::Progress};
+use crate::{Result, options::Options, report::Progress};
 
 /// Live sessions that each contestant has.
 pub(crate) const POPULATION: usize = 10_000;
@@ -80,12 +80,12 @@ impl Operation {
 
 /// How it is measured.
 #[derive(Debug)]
-pub(crate) struct Plan<'a> {
-    pub(crate) operations: &'a [Operation],
-    pub(crate) callers: usize,
-    pub(crate) rounds: usize,
+struct Plan<'a> {
+    operations: &'a [Operation],
+    callers: usize,
+    rounds: usize,
     /// Of an operation of a contestant in a round.
-    pub(crate) length: Duration,
+    length: Duration,
 }
 
 /// One operation, as all contestants did it.
@@ -164,8 +164,29 @@ impl Contest {
             .unwrap_or_default()
     }
 
+    /// All operations, by many callers and by one.
+    pub(crate) async fn rows(&mut self, options: &Options, progress: &mut Progress) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for callers in [options.callers, 1] {
+            let plan = Plan {
+                operations: &options.operations,
+                callers,
+                rounds: options.rounds,
+                length: options.length,
+            };
+            rows.extend(self.run(&plan, progress).await?);
+        }
+        progress.end();
+        Ok(rows)
+    }
+
+    /// The contestants' names, in their order.
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|side| side.contestant.name()).collect()
+    }
+
     /// Every operation, by each contestant in turn, round by round: what disturbs the machine meanwhile disturbs all.
-    pub(crate) async fn run(&mut self, plan: &Plan<'_>, progress: &mut Progress) -> Result<Vec<Row>> {
+    async fn run(&mut self, plan: &Plan<'_>, progress: &mut Progress) -> Result<Vec<Row>> {
         let mut samples: Vec<Vec<Vec<Sample>>> =
             vec![self.0.iter().map(|_| Vec::new()).collect(); plan.operations.len()];
         for round in 0..plan.rounds {

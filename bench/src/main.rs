@@ -1,6 +1,7 @@
 //! What the stores cost, beside their peers: see README.md.
 
 mod contest;
+mod memcached;
 mod options;
 mod ours;
 mod peer;
@@ -29,6 +30,7 @@ async fn main() -> ExitCode {
             print!("{}", options::HELP);
             Ok(())
         }
+        Command::Memcached(options) => memcached::contest(&options).await,
         Command::Postgres(options) => postgres::contest(&options).await,
         Command::PostgresSweep(options) => postgres::sweep(&options).await,
     };

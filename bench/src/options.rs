@@ -13,17 +13,19 @@ What the stores of this repository cost, beside their peers.
 Usage: session-bench COMMAND [OPTIONS]
 
 Commands:
+  memcached          session-memcached and its client, one command a call, on one server
   postgres           session-postgres, tower-sessions-sqlx-store and the bare client on one server
   postgres-sweep     how long loads take while session-postgres removes expired records
 
 Options:
-  --url URL          an existing server, postgres://USER:PASSWORD@HOST/DATABASE, in which the schema
-                     session_bench is dropped, made and dropped [default: one in a container]
+  --url URL          an existing server [default: one in a container]: memcached://HOST:PORT, to which
+                     sessions are added, or postgres://USER:PASSWORD@HOST/DATABASE, in which the schema
+                     session_bench is dropped, made and dropped
   --json FILE        writes the figures to a file, too
   --size BYTES       data of a session [default: 1024]
   --help             print this and stop
 
-Options of postgres:
+Options of memcached and postgres:
   --only OPERATION   load, update, touch, create or delete (what was created); may come again
                      [default: all of them]
   --callers N        callers at once; one alone is measured anyway [default: 64]
@@ -39,6 +41,7 @@ Options of postgres-sweep:
 #[derive(Debug)]
 pub(crate) enum Command {
     Help,
+    Memcached(Options),
     Postgres(Options),
     PostgresSweep(Options),
 }
@@ -63,6 +66,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         return Err("a command is expected".into());
     };
     let (command, seconds): (fn(Options) -> Command, f64) = match argument {
+        Arg::Value(name) if name == "memcached" => (Command::Memcached, 2.0),
         Arg::Value(name) if name == "postgres" => (Command::Postgres, 2.0),
         Arg::Value(name) if name == "postgres-sweep" => (Command::PostgresSweep, 15.0),
         Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),

@@ -2,7 +2,6 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use serde_json::json;
 use session_postgres::{
     PostgresStore,
     sqlx::{
@@ -17,11 +16,11 @@ use tower_sessions_sqlx_store::{PostgresStore as PeerStore, sqlx as peer_sqlx};
 
 use crate::{
     Result,
-    contest::{Contest, Contestant, POPULATION, Plan},
+    contest::{Contest, Contestant},
     options::Options,
     ours::Ours,
     peer::Peer,
-    raw::{Bare, Raw, Source},
+    raw::postgres::{Bare, Raw, Source},
     report::{self, Progress},
     sweep,
 };
@@ -37,7 +36,7 @@ pub(crate) const SCHEMA: &str = "session_bench";
 
 /// Who takes part.
 const WHO: &str = "session-postgres; tower-sessions: tower-sessions-sqlx-store 0.15 on sqlx 0.8; sqlx 0.9 alone, by its \
-                   pool and by bare connections";
+                   pool and by bare connections; ten connections each";
 
 /// The operations of every contestant.
 pub(crate) async fn contest(options: &Options) -> Result<()> {
@@ -61,43 +60,14 @@ pub(crate) async fn contest(options: &Options) -> Result<()> {
         Arc::new(Raw::new("sqlx, pool", Source::Pool(pool), &pooled, size).await?),
         Arc::new(Raw::new("sqlx, bare", Source::Bare(bare), &format!("{SCHEMA}.bare"), size).await?),
     ];
-    let names: Vec<&str> = contestants.iter().map(|one| one.name()).collect();
     let mut contest = Contest::prepare(contestants, &mut progress).await?;
     // As the server does by itself after a minute: a plan that is made before knows nothing of the tables.
     server.execute("VACUUM (ANALYZE)").await?;
-    let mut rows = Vec::new();
-    for callers in [options.callers, 1] {
-        let plan = Plan {
-            operations: &options.operations,
-            callers,
-            rounds: options.rounds,
-            length: options.length,
-        };
-        rows.extend(contest.run(&plan, &mut progress).await?);
-    }
-    progress.end();
+    let rows = contest.rows(options, &mut progress).await?;
+    let names = contest.names();
     drop(contest);
     server.clean().await?;
-
-    let seconds = options.length.as_secs_f64();
-    println!(
-        "{}\n{WHO}\n{CONNECTIONS} connections each; {POPULATION} sessions of {size} bytes; {} rounds of {seconds} s",
-        server.told, options.rounds
-    );
-    print!("{}", report::contest(&names, &rows));
-    report::write(
-        options.json.as_deref(),
-        &json!({
-            "server": server.told,
-            "contestants": WHO,
-            "connections": CONNECTIONS,
-            "sessions": POPULATION,
-            "bytes": size,
-            "rounds": options.rounds,
-            "seconds": seconds,
-            "figures": report::contest_json(&names, &rows),
-        }),
-    )
+    report::conclude(&server.told, WHO, &names, &rows, options)
 }
 
 /// Loads while expired records are removed.

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::{
     Result,
-    contest::{Figures, Operation, Row},
+    contest::{Figures, Operation, POPULATION, Row},
+    options::Options,
 };
 
 /// A line on standard error that tells what is going on, and changes.
@@ -42,6 +43,34 @@ impl Progress {
     }
 }
 
+/// Prints the figures of a contest on a server, and writes them where they are wanted. `who` took part, and how.
+pub(crate) fn conclude(
+    server: &str,
+    who: &str,
+    names: &[&str],
+    rows: &[Row],
+    options: &Options,
+) -> Result<()> {
+    let (size, seconds) = (options.size, options.length.as_secs_f64());
+    println!(
+        "{server}\n{who}\n{POPULATION} sessions of {size} bytes; {} rounds of {seconds} s",
+        options.rounds
+    );
+    print!("{}", contest(names, rows));
+    write(
+        options.json.as_deref(),
+        &json!({
+            "server": server,
+            "contestants": who,
+            "sessions": POPULATION,
+            "bytes": size,
+            "rounds": options.rounds,
+            "seconds": seconds,
+            "figures": contest_json(names, rows),
+        }),
+    )
+}
+
 /// What one operation is.
 fn what(operation: Operation) -> &'static str {
     match operation {
@@ -56,7 +85,7 @@ fn what(operation: Operation) -> &'static str {
 }
 
 /// The tables: operations per second of many callers, latencies of one. The first contestant is ours.
-pub(crate) fn contest(names: &[&str], rows: &[Row]) -> String {
+fn contest(names: &[&str], rows: &[Row]) -> String {
     let mut text = String::new();
     for callers in rows.chunk_by(|one, other| one.callers == other.callers) {
         let many = callers.iter().any(|row| row.callers > 1);
@@ -143,7 +172,7 @@ fn aligned(table: &[Vec<String>]) -> String {
     text
 }
 
-pub(crate) fn contest_json(names: &[&str], rows: &[Row]) -> Value {
+fn contest_json(names: &[&str], rows: &[Row]) -> Value {
     let of_row = |row: &Row| {
         let figures = names.iter().zip(&row.figures).map(|(name, one)| {
             json!({

@@ -1,8 +1,14 @@
 //! Concurrent calls share a round trip.
 
 use std::{
-    fmt, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    fmt,
+    future::{Future, poll_fn},
+    mem,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -12,6 +18,7 @@ use tokio::{
 
 use crate::{
     Carrier, Failure,
+    alone::{Alone, Caller},
     queue::{Entry, Queue, Turn},
     unwind::caught,
 };
@@ -92,6 +99,8 @@ struct State<C: Carrier> {
     /// Whether a task waits for a lane. There is one at most: what arrives meanwhile goes with it.
     collecting: bool,
     closed: bool,
+    /// The last caller that was alone, and may still be.
+    alone: Option<Alone>,
 }
 
 /// A call, and where its answer goes.
@@ -112,6 +121,7 @@ impl<C: Carrier> Coalescer<C> {
             lanes: 0,
             collecting: false,
             closed: false,
+            alone: None,
         };
         Self {
             shared: Arc::new(Shared {
@@ -141,37 +151,83 @@ impl<C: Carrier> Coalescer<C> {
     ///
     /// Outside a tokio runtime with a timer.
     pub async fn call(&self, call: C::Call, deadline: Instant) -> Result<C::Answer, Failure<C::Error>> {
-        let (sender, receiver) = oneshot::channel();
-        let key = C::key(&call);
-        let entry = Entry {
-            key: key.clone(),
-            weight: C::weight(&call),
-            deadline,
-            value: Waiting { call, answer: sender },
+        let (answer, answered) = oneshot::channel();
+        let place = match self.enter(Waiting { call, answer }, deadline)? {
+            Entered::Alone(work, sent) => return Self::alone(work, &sent, answered, deadline).await,
+            Entered::Queue(place) => place,
         };
-        let place = {
-            let mut state = self.shared.state();
-            if state.closed {
-                return Err(Failure::Closed);
-            }
-            if state.queue.len() >= self.shared.limits.waiting {
-                return Err(Failure::Full);
-            }
-            let turn = state.queue.push(entry);
-            self.shared.collect(&mut state);
-            Place {
-                shared: &self.shared,
-                turn,
-                key,
-            }
-        };
-        match timeout_at(deadline, receiver).await {
+        match timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Failure::Lost),
             Err(_) => Err(match place.withdraw() {
                 true => Failure::NotSent,
                 false => Failure::NotAnswered,
             }),
+        }
+    }
+
+    fn enter(&self, waiting: Waiting<C>, deadline: Instant) -> Result<Entered<'_, C>, Failure<C::Error>> {
+        let (key, weight) = (C::key(&waiting.call), C::weight(&waiting.call));
+        let mut state = self.shared.state();
+        if state.closed {
+            return Err(Failure::Closed);
+        }
+        if state.queue.len() >= self.shared.limits.waiting {
+            return Err(Failure::Full);
+        }
+        if state.is_idle() {
+            state.lanes += 1;
+            if let Some(key) = &key {
+                state.queue.hold(key);
+            }
+            let batch = Batch {
+                shared: Arc::clone(&self.shared),
+                calls: vec![waiting.call],
+                keys: key.into_iter().collect(),
+                answers: vec![waiting.answer],
+                deadline,
+            };
+            let sent = Arc::new(AtomicBool::new(false));
+            let work = Alone::new(batch.carry_alone(Arc::clone(&sent)));
+            state.alone = Some(work.clone());
+            return Ok(Entered::Alone(work, sent));
+        }
+        let alone = state.alone.take();
+        let turn = state.queue.push(Entry {
+            key: key.clone(),
+            weight,
+            deadline,
+            value: waiting,
+        });
+        self.shared.collect(&mut state);
+        drop(state);
+        if let Some(alone) = alone {
+            alone.hand_over();
+        }
+        Ok(Entered::Queue(Place {
+            shared: &self.shared,
+            turn,
+            key,
+        }))
+    }
+
+    /// Nobody else is there: no task is needed, and others find their own lanes meanwhile.
+    async fn alone(
+        work: Alone,
+        sent: &AtomicBool,
+        mut answered: oneshot::Receiver<Result<C::Answer, Failure<C::Error>>>,
+        deadline: Instant,
+    ) -> Result<C::Answer, Failure<C::Error>> {
+        let caller = Caller(work);
+        let answer = poll_fn(|context| {
+            caller.0.poll(context);
+            Pin::new(&mut answered).poll(context)
+        });
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Failure::Lost),
+            Err(_) if sent.load(Ordering::Relaxed) => Err(Failure::NotAnswered),
+            Err(_) => Err(Failure::NotSent),
         }
     }
 
@@ -184,7 +240,7 @@ impl<C: Carrier> Coalescer<C> {
             {
                 let mut state = self.shared.state();
                 state.closed = true;
-                if state.has_ended() {
+                if state.is_idle() {
                     return;
                 }
             }
@@ -204,6 +260,13 @@ impl<C: Carrier> fmt::Debug for Coalescer<C> {
             .field("closed", &state.closed)
             .finish()
     }
+}
+
+/// How a call begins.
+enum Entered<'a, C: Carrier> {
+    /// Nothing waits, and nothing is under way: what is to be done, and whether it was sent.
+    Alone(Alone, Arc<AtomicBool>),
+    Queue(Place<'a, C>),
 }
 
 /// A caller's place in the queue, which it leaves when it goes.
@@ -232,7 +295,7 @@ impl<C: Carrier> Drop for Place<'_, C> {
 }
 
 impl<C: Carrier> State<C> {
-    fn has_ended(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.queue.len() == 0 && self.lanes == 0 && !self.collecting
     }
 }
@@ -246,7 +309,7 @@ impl<C: Carrier> Shared<C> {
     /// Sees to it that somebody waits for a lane, if a call is ready and a lane may be had.
     fn collect(self: &Arc<Self>, state: &mut State<C>) {
         if state.collecting || state.lanes >= self.limits.lanes || state.queue.ready() == 0 {
-            if state.closed && state.has_ended() {
+            if state.closed && state.is_idle() {
                 self.ended.notify_waiters();
             }
             return;
@@ -363,6 +426,26 @@ struct Batch<C: Carrier> {
 impl<C: Carrier> Batch<C> {
     fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+
+    /// Waits for a lane, and carries what is still asked for then.
+    async fn carry_alone(mut self, sent: Arc<AtomicBool>) {
+        let failure = match caught(self.shared.carrier.lane()).await {
+            Some(Ok(lane)) => {
+                if !self.answers.iter().all(oneshot::Sender::is_closed) {
+                    sent.store(true, Ordering::Relaxed);
+                    self.carry(lane).await;
+                }
+                return;
+            }
+            Some(Err(error)) => Failure::NoLane(error),
+            None => Failure::Lost,
+        };
+        let senders = mem::take(&mut self.answers);
+        drop(self);
+        for sender in senders {
+            let _ = sender.send(Err(failure.clone()));
+        }
     }
 
     async fn carry(mut self, lane: C::Lane) {

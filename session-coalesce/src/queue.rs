@@ -77,6 +77,11 @@ impl<K: Eq + Hash + Clone, V> Queue<K, V> {
         turn
     }
 
+    /// Lets a call that did not wait hold its key, which nobody holds, until it is [freed](Self::free).
+    pub(crate) fn hold(&mut self, key: &K) {
+        self.parked.insert(key.clone(), BTreeMap::new());
+    }
+
     /// Takes a call back; `None` if it was sent.
     pub(crate) fn withdraw(&mut self, turn: Turn, key: Option<&K>) -> Option<Entry<K, V>> {
         let entry = match self.ready.remove(&turn) {

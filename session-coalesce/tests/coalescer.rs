@@ -52,6 +52,8 @@ struct Seen {
     batches: Mutex<Vec<Vec<Call>>>,
     /// Keys under way.
     keys: Mutex<HashSet<u8>>,
+    /// Who carried each batch.
+    tasks: Mutex<Vec<Option<tokio::task::Id>>>,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
     wrong: AtomicBool,
@@ -135,6 +137,7 @@ impl Carrier for Echo {
         }
         let _under_way = UnderWay(&self.seen, keys);
         self.seen.batches.lock().unwrap().push(calls.clone());
+        self.seen.tasks.lock().unwrap().push(tokio::task::try_id());
         sleep(self.takes).await;
         assert!(!calls.iter().any(|call| call.panics), "on purpose");
         let skipped = usize::from(self.short.load(Ordering::SeqCst));
@@ -196,6 +199,86 @@ async fn call_that_finds_a_free_lane_goes_at_once_and_others_go_together_afterwa
     }
     assert_eq!(test.echo.batches(), [vec![0], vec![1, 2, 3, 4]]);
     assert!(test.is_idle().await);
+}
+
+/// What it costs to wake another task is most of what a call costs on a server nearby.
+#[tokio::test(start_paused = true)]
+async fn lone_call_needs_no_task_of_its_own() {
+    let test = Test::new(WHILE, Limits::default());
+    let coalescer = Arc::clone(&test.coalescer);
+    let length = Duration::from_secs(1);
+    let task = tokio::spawn(async move {
+        for number in 0..3 {
+            assert_eq!(
+                coalescer.call(call(number), Instant::now() + length).await,
+                Ok(number)
+            );
+        }
+        tokio::task::id()
+    });
+    let own = task.await.unwrap();
+    let tasks = test.echo.seen.tasks.lock().unwrap().clone();
+    assert_eq!(tasks, [Some(own); 3]);
+}
+
+/// A future may be kept, as `select!` does, and not polled while another one is awaited.
+#[tokio::test(start_paused = true)]
+async fn call_that_is_kept_and_not_polled_keeps_nobody_waiting() {
+    let test = Test::new(WHILE, one_lane());
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let mut kept = Box::pin(test.coalescer.call(keyed(1, 7), deadline));
+    assert!(answered_at_once(&mut kept).await.is_none());
+    assert_eq!(test.coalescer.call(keyed(2, 7), deadline).await, Ok(2));
+    assert_eq!(test.coalescer.call(call(3), deadline).await, Ok(3));
+    assert_eq!(kept.await, Ok(1));
+    assert_eq!(test.echo.batches(), [vec![1], vec![2], vec![3]]);
+}
+
+/// What a future answers at once, if it does.
+async fn answered_at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(context) {
+            std::task::Poll::Ready(answer) => Some(answer),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+/// Connecting goes on for those who come later.
+#[tokio::test(start_paused = true)]
+async fn lone_call_that_is_dropped_before_there_is_a_lane_is_not_sent_and_its_wait_goes_on() {
+    let test = Test::new(WHILE, one_lane());
+    test.echo.lanes.forget_permits(1000);
+    let first = test.begin(call(1), Duration::from_secs(1)).await;
+    first.abort();
+    settle().await;
+    assert!(!test.is_idle().await);
+    let second = test.begin(call(2), Duration::from_secs(1)).await;
+    // One for the wait that goes on, which gives its lane up.
+    test.echo.lanes.add_permits(2);
+    assert_eq!(second.await.unwrap(), Ok(2));
+    assert!(test.is_idle().await);
+    assert_eq!(test.echo.batches(), [vec![2]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lone_call_that_is_late_tells_whether_it_was_sent() {
+    let test = Test::new(WHILE * 2, one_lane());
+    let sent = test.begin(call(1), WHILE).await;
+    assert_eq!(sent.await.unwrap(), Err(Failure::NotAnswered));
+    sleep(WHILE * 2).await;
+    assert!(test.is_idle().await);
+    test.echo.lanes.forget_permits(1000);
+    let waiting = test.begin(call(2), WHILE).await;
+    assert_eq!(waiting.await.unwrap(), Err(Failure::NotSent));
+    test.echo.lanes.add_permits(1);
+    assert!(test.is_idle().await);
+    assert_eq!(test.echo.batches(), [vec![1]]);
+    test.echo.no_lane.store(true, Ordering::SeqCst);
+    test.echo.lanes.add_permits(1);
+    let refused = test.begin(call(3), WHILE).await;
+    assert_eq!(refused.await.unwrap(), Err(Failure::NoLane("no lane")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod clock;
+mod connect;
 mod error;
 pub mod head;
 mod id;
@@ -45,6 +46,7 @@ pub use self::session::{
 pub use self::sweeper::Sweeper;
 pub use self::{
     clock::{Clock, SystemClock, Timestamp},
+    connect::ConnectError,
     error::{Error, ErrorKind, Result},
     id::{InvalidId, RandomError, SessionId, SessionKey},
     profile::{Capability, ClockSource, Durability, Limits, StoreProfile},

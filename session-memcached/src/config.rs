@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use session_core::{ClockSource, Durability, Error, StoreProfile, Subject, head};
+use session_core::{ClockSource, Durability, StoreProfile, Subject, head};
 
 use crate::{
     BACKEND, MemcachedStore, Servers,
@@ -270,42 +270,11 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Why there is no store.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// What was configured cannot be.
-    Config(ConfigError),
-    /// No server answers, or it cannot serve.
-    Store(Error),
-}
+/// Why [`MemcachedStore::connect`] has no store to give.
+pub type ConnectError = session_core::ConnectError<ConfigError>;
 
 impl From<ConfigError> for ConnectError {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
-    }
-}
-
-impl From<Error> for ConnectError {
-    fn from(error: Error) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Config(_) => None,
-            Self::Store(error) => Some(error),
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use session_core::{Capability, ClockSource, Durability, Error, StoreProfile};
+use session_core::{Capability, ClockSource, Durability, StoreProfile};
 use sqlx::PgPool;
 
 use crate::{BACKEND, PostgresStore, carry::Calls, node::Node, schema::Table, sql::Statements};
@@ -225,41 +225,10 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// Why [`PostgresStore::connect`] has no store to give.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The URL says something that cannot be.
-    Config(ConfigError),
-    /// The server does not answer, or not to this user and password, or the table cannot be made.
-    Store(Error),
-}
+pub type ConnectError = session_core::ConnectError<ConfigError>;
 
 impl From<ConfigError> for ConnectError {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
-    }
-}
-
-impl From<Error> for ConnectError {
-    fn from(error: Error) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Config(_) => None,
-            Self::Store(error) => Some(error),
-        }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Records that one statement of the background task removes. While it is at work a call may have to wait for a core.
-const BATCH: usize = 20;
+const BATCH: usize = 5;
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy)]

@@ -94,6 +94,16 @@ impl Container {
         })
     }
 
+    /// Its address in the engine's own network.
+    pub(crate) async fn address(&self) -> Result<String> {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+        let all = docker(&["inspect", "--format", format, &self.name]).await?;
+        all.split_whitespace()
+            .next()
+            .map(str::to_owned)
+            .ok_or_else(|| Error::new("the container has no address"))
+    }
+
     /// Sends the container's first process a signal (`"KILL"`, `"STOP"`, `"CONT"`).
     pub(crate) async fn signal(&self, name: &str) -> Result<()> {
         docker(&["kill", "--signal", name, &self.name]).await.map(drop)

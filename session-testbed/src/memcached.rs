@@ -131,6 +131,25 @@ impl MemcachedServer {
         &self.address
     }
 
+    /// As [`MemcachedServer::address`], at the container's own address where this machine reaches it: the published port
+    /// may lead through a proxy, which costs more than a command.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer.
+    pub async fn direct_address(&self) -> Result<String> {
+        let Ok(container) = self.container() else {
+            return Ok(self.address.clone());
+        };
+        let direct = format!("{}:{PORT}", container.address().await?);
+        let at = direct.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(&at, "stats")).await;
+        match asked.is_ok_and(|answer| answer.is_ok()) {
+            true => Ok(direct),
+            false => Ok(self.address.clone()),
+        }
+    }
+
     /// `127.0.0.1` and this port lead to the server.
     ///
     /// # Errors

@@ -34,9 +34,7 @@ async fn run(options: &Options) -> ExitCode {
     registry().with(lines.with_filter(options.log.clone())).init();
     match serve::serve(options).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ ServeError::Store(StoreUrlError::Unreachable(_) | StoreUrlError::Unusable(_))) => {
-            fail(FAILED, &error.to_string())
-        }
+        Err(error @ ServeError::Store(StoreUrlError::Unusable(_))) => fail(FAILED, &error.to_string()),
         Err(error @ ServeError::Store(_)) => fail(USAGE, &error.to_string()),
         Err(error) => fail(FAILED, &error.to_string()),
     }

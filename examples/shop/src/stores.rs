@@ -2,13 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
-use session_core::{MemoryStore, SessionStore};
+use session_core::{ConnectError, MemoryStore, SessionStore};
 
 /// The URLs that this build understands, for messages. One entry per backend, as in [`open`].
 const POSSIBLE: &[&str] = &[
     "memory:",
     #[cfg(feature = "sqlite")]
     "sqlite:PATH",
+    #[cfg(feature = "memcached")]
+    "memcached://HOST,HOST",
     #[cfg(feature = "postgres")]
     "postgres://HOST/DATABASE",
     #[cfg(feature = "redis")]
@@ -46,13 +48,27 @@ pub async fn open(url: &str) -> Result<Opened, StoreUrlError> {
             place: "in memory".to_owned(),
         }),
         "memory" => Err(StoreUrlError::Rest),
+        #[cfg(feature = "memcached")]
+        "memcached" => opened(
+            session_memcached::MemcachedStore::connect(url).await,
+            "in memcached",
+        ),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => opened(
+            session_postgres::PostgresStore::connect(url).await,
+            "in PostgreSQL",
+        ),
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
-        | "rediss+cluster" => redis(url).await,
+        | "rediss+cluster" => opened(session_redis::RedisStore::connect(url).await, "in Redis"),
         #[cfg(feature = "sqlite")]
-        "sqlite" => sqlite(url).await,
-        #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => postgres(url).await,
+        "sqlite" => {
+            let path = rest.split('?').next().unwrap_or_default();
+            opened(
+                session_sqlite::SqliteStore::connect(url).await,
+                format!("in {path}"),
+            )
+        }
         // A backend is one more arm, behind its feature, and one more entry in `POSSIBLE`.
         _ => Err(StoreUrlError::Unknown {
             scheme: scheme.chars().take(32).collect(),
@@ -60,49 +76,24 @@ pub async fn open(url: &str) -> Result<Opened, StoreUrlError> {
     }
 }
 
-#[cfg(feature = "sqlite")]
-async fn sqlite(url: &str) -> Result<Opened, StoreUrlError> {
-    use session_sqlite::{ConnectError, SqliteStore};
-    let path = url
-        .trim_start_matches("sqlite:")
-        .split('?')
-        .next()
-        .unwrap_or_default();
-    match SqliteStore::connect(url).await {
+/// What a backend gave. Neither of its texts shows a password.
+#[cfg(any(
+    feature = "memcached",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+fn opened<S: SessionStore, C: fmt::Display>(
+    connected: Result<S, ConnectError<C>>,
+    place: impl Into<String>,
+) -> Result<Opened, StoreUrlError> {
+    match connected {
         Ok(store) => Ok(Opened {
             store: Arc::new(store),
-            place: format!("in {path}"),
+            place: place.into(),
         }),
         Err(ConnectError::Config(error)) => Err(StoreUrlError::Wrong(error.to_string())),
-        Err(error) => Err(StoreUrlError::Unusable(format!("{path}: {error}"))),
-    }
-}
-
-#[cfg(feature = "postgres")]
-async fn postgres(url: &str) -> Result<Opened, StoreUrlError> {
-    use session_postgres::{ConnectError, PostgresStore};
-    match PostgresStore::connect(url).await {
-        Ok(store) => Ok(Opened {
-            store: Arc::new(store),
-            place: "in PostgreSQL".to_owned(),
-        }),
-        // Neither text shows the password.
-        Err(ConnectError::Config(error)) => Err(StoreUrlError::Wrong(error.to_string())),
-        Err(error) => Err(StoreUrlError::Unreachable(error.to_string())),
-    }
-}
-
-#[cfg(feature = "redis")]
-async fn redis(url: &str) -> Result<Opened, StoreUrlError> {
-    use session_redis::{ConnectError, RedisStore};
-    match RedisStore::connect(url).await {
-        Ok(store) => Ok(Opened {
-            store: Arc::new(store),
-            place: "in Redis".to_owned(),
-        }),
-        // Neither text shows the password.
-        Err(ConnectError::Config(error)) => Err(StoreUrlError::Wrong(error.to_string())),
-        Err(error) => Err(StoreUrlError::Unreachable(error.to_string())),
+        Err(error) => Err(StoreUrlError::Unusable(error.to_string())),
     }
 }
 
@@ -120,10 +111,8 @@ pub enum StoreUrlError {
     Rest,
     /// The backend does not understand the URL; its words.
     Wrong(String),
-    /// The URL is right, and its file cannot be used; the backend's words.
+    /// The URL may be right, and its server does not answer, or not to us, or its file cannot be used; the backend's words.
     Unusable(String),
-    /// The URL is right, and the server does not answer, or not to us; the backend's words.
-    Unreachable(String),
 }
 
 impl fmt::Display for StoreUrlError {
@@ -134,8 +123,8 @@ impl fmt::Display for StoreUrlError {
                 write!(f, "--store {scheme:?}: this shop was not built with such a store")?;
             }
             Self::Rest => f.write_str("--store: nothing may follow \"memory:\"")?,
-            Self::Wrong(text) | Self::Unusable(text) => return write!(f, "--store: {text}"),
-            Self::Unreachable(text) => return write!(f, "--store: {text}: is the server there?"),
+            Self::Wrong(text) => return write!(f, "--store: {text}"),
+            Self::Unusable(text) => return write!(f, "--store cannot be used: {text}"),
         }
         write!(f, "; it was built with: {}", POSSIBLE.join(", "))
     }

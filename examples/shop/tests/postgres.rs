@@ -40,7 +40,7 @@ fn store_that_cannot_be_opened_ends_the_shop_without_telling_the_password() {
         .unwrap()
         .local_addr()
         .unwrap();
-    for (rest, code, says) in [("", 1, "is the server there?"), ("?colour=red", 2, "\"colour\"")] {
+    for (rest, code, says) in [("", 1, "cannot be used"), ("?colour=red", 2, "\"colour\"")] {
         let url = format!("postgres://ann:{PASSWORD}@{nobody}/shop{rest}");
         let output = command().args(["--store", &url]).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
