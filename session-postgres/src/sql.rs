@@ -36,6 +36,8 @@ pub(crate) struct Statements {
     pub(crate) list: SqlStr,
     pub(crate) delete_all: SqlStr,
     pub(crate) sweep: SqlStr,
+    pub(crate) find_expired: SqlStr,
+    pub(crate) sweep_found: SqlStr,
 }
 
 /// A life of `i.ttl` milliseconds from the beginning of the statement, by the server's clock.
@@ -212,13 +214,28 @@ impl Statements {
              SELECT $1::bigint, (SELECT count(*) FROM d), (SELECT count(*) FROM {table} s WHERE {of_subject})"
         );
         let now = hour("now()");
-        // A crash may bring back what had expired: it is removed again. `$3`: hours back from the one that is running.
+        // A crash may bring back what had expired: it is removed again.
+        let removed = format!("SELECT $1::bigint, (SELECT count(*) FROM d), {UNSYNCED}");
         let sweep = format!(
             "WITH l AS MATERIALIZED (
-                 SELECT s.ctid AS place FROM {table} s WHERE s.sweep <= {now} - $3::int AND s.expires_at <= now()
+                 SELECT s.ctid AS place FROM {table} s WHERE s.sweep <= {now} AND s.expires_at <= now()
                  ORDER BY s.sweep LIMIT $2 FOR UPDATE SKIP LOCKED),
              {delete_locked}
-             SELECT $1::bigint, (SELECT count(*) FROM d), {UNSYNCED}"
+             {removed}"
+        );
+        // What ended before the hour that is running: no live record is looked at.
+        let find_expired = format!(
+            "SELECT $1::bigint, array_agg(l.place) FROM (
+                 SELECT s.ctid::text AS place FROM {table} s WHERE s.sweep <= {now} - 1 AND s.expires_at <= now()
+                 ORDER BY s.sweep LIMIT $2) l"
+        );
+        // Another record may be at such a place by now.
+        let sweep_found = format!(
+            "WITH l AS MATERIALIZED (
+                 SELECT s.ctid AS place FROM {table} s WHERE s.ctid = ANY ($2::text[]::tid[]) AND s.expires_at <= now()
+                 FOR UPDATE SKIP LOCKED),
+             {delete_locked}
+             {removed}"
         );
         Self {
             load: safe(load),
@@ -231,6 +248,8 @@ impl Statements {
             list: safe(list),
             delete_all: safe(delete_all),
             sweep: safe(sweep),
+            find_expired: safe(find_expired),
+            sweep_found: safe(sweep_found),
         }
     }
 }

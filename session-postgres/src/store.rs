@@ -298,6 +298,6 @@ impl SessionStore for PostgresStore {
 impl Sweep for PostgresStore {
     /// Removes what ended in the hour that is running, too: where that hour has many live records, they are looked at.
     async fn remove_expired(&self, max: usize) -> Result<usize> {
-        sweep::remove_expired(&self.node, max, sweep::Until::Now, self.sweep).await
+        sweep::remove_expired(&self.node, max, self.sweep).await
     }
 }
