@@ -13,7 +13,8 @@ const USAGE: &str = "usage: session-testbed redis|valkey
        session-testbed redis-cluster|valkey-cluster    3 primaries
        session-testbed redis-sentinel|valkey-sentinel  1 primary, 2 replicas, 3 sentinels
        session-testbed postgres|postgres-15            needs --features postgres
-       session-testbed pgbouncer                       needs --features postgres; before PostgreSQL 17";
+       session-testbed pgbouncer                       needs --features postgres; before PostgreSQL 17
+       session-testbed dynamodb                        needs --features dynamodb; an emulator";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -30,6 +31,12 @@ async fn run(what: &str) -> Option<Result<(), Error>> {
     #[cfg(feature = "postgres")]
     if let Some(ended) = postgres::run(what).await {
         return Some(ended);
+    }
+    #[cfg(feature = "dynamodb")]
+    if what == "dynamodb" {
+        use session_testbed::DynamoDbServer;
+
+        return Some(hold(DynamoDbServer::start().await, DynamoDbServer::url));
     }
     let (server, shape) = what.split_once('-').unwrap_or((what, ""));
     let kind = match server {
