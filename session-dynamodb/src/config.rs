@@ -107,10 +107,7 @@ impl DynamoDbStoreBuilder {
             .timeout_config(timeouts)
             // Every call has a deadline.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        let node = Arc::new(Node {
-            client: Client::from_conf(config.build()),
-            table: self.table,
-        });
+        let node = Arc::new(Node::new(Client::from_conf(config.build()), self.table));
         DynamoDbStore {
             loads: Loads::new(&node, self.max_record),
             node,

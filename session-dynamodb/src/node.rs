@@ -1,6 +1,9 @@
 //! The table, as this node reaches it: one function for each request, and none that sends one twice.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -20,8 +23,15 @@ use crate::{
 pub(crate) const MOST_KEYS: usize = 100;
 
 pub(crate) struct Node {
-    pub(crate) client: Client,
+    line: Mutex<Line>,
     pub(crate) table: String,
+}
+
+/// A client, and how many there were before it.
+#[derive(Clone)]
+struct Line {
+    client: Client,
+    number: u64,
 }
 
 /// What to change in an item, and when.
@@ -71,6 +81,33 @@ pub(crate) struct Page {
 }
 
 impl Node {
+    pub(crate) fn new(client: Client, table: String) -> Self {
+        Self {
+            line: Mutex::new(Line { client, number: 0 }),
+            table,
+        }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.line().client.clone()
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reply on a connection of `line` is none to its request. The client does not tell which connection that was, so
+    /// all of them are given up: the client that takes its place has new ones, unless it was given an HTTP client to share.
+    fn out_of_step(&self, asked: &Asked<'_>, line: &Line) -> Failure {
+        let mut current = self.line();
+        if current.number == line.number {
+            current.client = Client::from_conf(line.client.config().clone());
+            current.number += 1;
+        }
+        drop(current);
+        error::out_of_step(asked)
+    }
+
     pub(crate) fn asked(&self, action: &'static str) -> Asked<'_> {
         Asked {
             action,
@@ -81,7 +118,8 @@ impl Node {
     /// The item of a record, read consistently.
     pub(crate) async fn get(&self, key: &SessionKey) -> Result<Option<Item>, Failure> {
         let asked = self.asked("GetItem");
-        let request = self.client.get_item().table_name(&self.table);
+        let line = self.line().clone();
+        let request = line.client.get_item().table_name(&self.table);
         let reply = request
             .set_key(Some(item::key_of_record(key)))
             .consistent_read(true)
@@ -89,7 +127,7 @@ impl Node {
             .await
             .map_err(|error| error::of(&asked, &error))?;
         match reply.item {
-            Some(item) if !item::is_of(&item, key) => Err(error::out_of_step(&asked)),
+            Some(item) if !item::is_of(&item, key) => Err(self.out_of_step(&asked, &line)),
             item => Ok(item),
         }
     }
@@ -108,7 +146,8 @@ impl Node {
             // Keys were given: it cannot be without.
             Failure::Refused(error::unavailable(format!("{asked}: {error}")))
         })?;
-        let reply = self
+        let line = self.line().clone();
+        let reply = line
             .client
             .batch_get_item()
             .request_items(&self.table, wanted)
@@ -116,10 +155,12 @@ impl Node {
             .await
             .map_err(|error| error::of(&asked, &error))?;
 
+        // A reply to this action tells what was found, if it is nothing.
+        let responses = reply.responses.ok_or_else(|| self.out_of_step(&asked, &line))?;
         let mut items = HashMap::with_capacity(keys.len());
-        for item in reply.responses.into_iter().flatten().flat_map(|(_, items)| items) {
+        for item in responses.into_iter().flat_map(|(_, items)| items) {
             let key = item::key(&item, PK).filter(|key| keys.contains(key));
-            let key = key.ok_or_else(|| error::out_of_step(&asked))?;
+            let key = key.ok_or_else(|| self.out_of_step(&asked, &line))?;
             items.insert(key, item);
         }
         let unprocessed = reply.unprocessed_keys.into_iter().flatten();
@@ -127,7 +168,7 @@ impl Node {
             .flat_map(|(_, left)| left.keys)
             .map(|left| item::key(&left, PK).filter(|key| keys.contains(key)))
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| error::out_of_step(&asked))?;
+            .ok_or_else(|| self.out_of_step(&asked, &line))?;
         Ok(Found { items, unprocessed })
     }
 
@@ -135,7 +176,8 @@ impl Node {
         let asked = self.asked("UpdateItem");
         let pk = change.key.get(PK).cloned();
         let names_ttl = HashMap::from([("#ttl".to_owned(), item::TTL.to_owned())]);
-        let sent = self
+        let line = self.line().clone();
+        let sent = line
             .client
             .update_item()
             .table_name(&self.table)
@@ -151,11 +193,11 @@ impl Node {
         match sent {
             Ok(reply) => match change.proof.is_in(&reply.attributes.unwrap_or_default()) {
                 true => Ok(Seen::Done),
-                false => Err(error::out_of_step(&asked)),
+                false => Err(self.out_of_step(&asked, &line)),
             },
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    refused(&asked, pk.as_ref(), failed.item.clone())
+                    refused(pk.as_ref(), failed.item.clone()).ok_or_else(|| self.out_of_step(&asked, &line))
                 }
                 _ => Err(error::of(&asked, &error)),
             },
@@ -165,7 +207,8 @@ impl Node {
     pub(crate) async fn delete(&self, key: Item, condition: &str, values: Item) -> Result<Seen, Failure> {
         let asked = self.asked("DeleteItem");
         let pk = key.get(PK).cloned();
-        let sent = self
+        let line = self.line().clone();
+        let sent = line
             .client
             .delete_item()
             .table_name(&self.table)
@@ -180,11 +223,11 @@ impl Node {
             // A reply without what was deleted is another request's.
             Ok(reply) => match reply.attributes.and_then(|mut item| item.remove(PK)) == pk {
                 true => Ok(Seen::Done),
-                false => Err(error::out_of_step(&asked)),
+                false => Err(self.out_of_step(&asked, &line)),
             },
             Err(error) => match error.as_service_error() {
                 Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
-                    refused(&asked, pk.as_ref(), failed.item.clone())
+                    refused(pk.as_ref(), failed.item.clone()).ok_or_else(|| self.out_of_step(&asked, &line))
                 }
                 _ => Err(error::of(&asked, &error)),
             },
@@ -194,7 +237,8 @@ impl Node {
     /// A page of the notes of a subject, read consistently.
     pub(crate) async fn query(&self, subject: &[u8; 32], after: Option<Item>) -> Result<Page, Failure> {
         let asked = self.asked("Query");
-        let reply = self
+        let line = self.line().clone();
+        let reply = line
             .client
             .query()
             .table_name(&self.table)
@@ -205,9 +249,9 @@ impl Node {
             .send()
             .await
             .map_err(|error| error::of(&asked, &error))?;
-        let items = reply.items.unwrap_or_default();
+        let items = reply.items.ok_or_else(|| self.out_of_step(&asked, &line))?;
         if items.iter().any(|item| item::blob(item, PK) != Some(subject)) {
-            return Err(error::out_of_step(&asked));
+            return Err(self.out_of_step(&asked, &line));
         }
         Ok(Page {
             items,
@@ -216,12 +260,13 @@ impl Node {
     }
 }
 
-fn refused(asked: &Asked<'_>, pk: Option<&AttributeValue>, item: Option<Item>) -> Result<Seen, Failure> {
+/// What a condition that did not hold was compared with. `None`: it is another item.
+fn refused(pk: Option<&AttributeValue>, item: Option<Item>) -> Option<Seen> {
     // An empty map is how some servers say that there is none.
     let item = item.filter(|item| !item.is_empty());
     match &item {
-        Some(item) if item.get(PK) != pk => Err(error::out_of_step(asked)),
-        _ => Ok(Seen::Refused(item)),
+        Some(item) if item.get(PK) != pk => None,
+        _ => Some(Seen::Refused(item)),
     }
 }
 

@@ -69,9 +69,9 @@ impl DynamoDbStore {
 
 impl fmt::Debug for DynamoDbStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let region = self.node.client.config().region();
+        let client = self.node.client();
         f.debug_struct("DynamoDbStore")
-            .field("region", &region.map(AsRef::as_ref))
+            .field("region", &client.config().region().map(AsRef::as_ref))
             .field("table", &self.node.table)
             .finish_non_exhaustive()
     }

@@ -154,9 +154,8 @@ impl DynamoDbStore {
                 .build()
                 .map_err(|error| error::unavailable(error.to_string()))
         };
-        let making = self
-            .node
-            .client
+        let client = self.node.client();
+        let making = client
             .create_table()
             .table_name(&self.node.table)
             .billing_mode(BillingMode::PayPerRequest)
@@ -182,7 +181,7 @@ impl DynamoDbStore {
             .enabled(true)
             .build()
             .map_err(|error| error::unavailable(error.to_string()))?;
-        let switching = self.node.client.update_time_to_live();
+        let switching = self.node.client().update_time_to_live();
         let switching = switching
             .table_name(&self.node.table)
             .time_to_live_specification(on)
@@ -212,7 +211,7 @@ impl DynamoDbStore {
         let asked = self.node.asked("DescribeTable");
         let describing = self
             .node
-            .client
+            .client()
             .describe_table()
             .table_name(&self.node.table)
             .send();
@@ -249,7 +248,7 @@ impl DynamoDbStore {
 
     async fn time_to_live(&self, deadline: Instant) -> Result<Option<TableProblem>, Failure> {
         let asked = self.node.asked("DescribeTimeToLive");
-        let describing = self.node.client.describe_time_to_live();
+        let describing = self.node.client().describe_time_to_live();
         let describing = describing.table_name(&self.node.table).send();
         let described = in_time(&asked, deadline, describing)
             .await
