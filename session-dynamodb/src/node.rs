@@ -158,7 +158,7 @@ impl Node {
         // A reply to this action tells what was found, if it is nothing.
         let responses = reply.responses.ok_or_else(|| self.out_of_step(&asked, &line))?;
         let mut items = HashMap::with_capacity(keys.len());
-        for item in responses.into_iter().flat_map(|(_, items)| items) {
+        for item in responses.into_values().flatten() {
             let key = item::key(&item, PK).filter(|key| keys.contains(key));
             let key = key.ok_or_else(|| self.out_of_step(&asked, &line))?;
             items.insert(key, item);
