@@ -10,7 +10,7 @@ use crate::{
     call::{Tries, pause},
     error::{self, Failure},
     item::Item,
-    node::{MOST_KEYS, Node, Part},
+    node::{Found, MOST_KEYS, Node, Part},
 };
 
 /// Batches under way at once. A load that finds one of them free goes at once, and alone.
@@ -106,24 +106,24 @@ impl Carrier for Batches {
         // A key that comes twice fails the whole request.
         let mut seen = HashSet::new();
         let keys: Vec<SessionKey> = calls.iter().filter(|key| seen.insert(**key)).copied().collect();
-        if let [key] = *keys {
-            let found = self.0.get(&key).await;
-            let answer = || match &found {
-                Ok(item) => Answer::Found(item.clone()),
-                Err(failure) => Answer::Failed(failure.clone()),
-            };
-            return calls.iter().map(|_| answer()).collect();
-        }
-        match self.0.batch_get(&keys, Part::Whole).await {
-            Ok(found) => {
-                let answer = |key: &SessionKey| match found.items.get(key) {
-                    Some(item) => Answer::Found(Some(item.clone())),
-                    None if found.unprocessed.contains(key) => Answer::Unprocessed,
-                    None => Answer::Found(None),
-                };
-                calls.iter().map(answer).collect()
-            }
-            Err(failure) => calls.iter().map(|_| Answer::Failed(failure.clone())).collect(),
-        }
+        let mut found = match *keys {
+            [key] => self.0.get(&key).await.map(|item| Found {
+                items: item.map(|item| (key, item)).into_iter().collect(),
+                unprocessed: Vec::new(),
+            }),
+            _ => self.0.batch_get(&keys, Part::Whole).await,
+        };
+        let is_once = keys.len() == calls.len();
+        let answer = |key: &SessionKey| match &mut found {
+            Ok(found) => match found.items.get(key) {
+                // Who asks alone need not copy it.
+                Some(_) if is_once => Answer::Found(found.items.remove(key)),
+                Some(item) => Answer::Found(Some(item.clone())),
+                None if found.unprocessed.contains(key) => Answer::Unprocessed,
+                None => Answer::Found(None),
+            },
+            Err(failure) => Answer::Failed(failure.clone()),
+        };
+        calls.iter().map(answer).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
     sync::{
@@ -20,10 +20,14 @@ use super::{client_of, opened};
 const PATH: &str = "SESSION_DYNAMODB_SERVE_PATH";
 const PORT: &str = "SESSION_DYNAMODB_SERVE_PORT";
 
-/// Where this process is the server: serves until it is killed.
+/// Where this process is the server: serves until it is killed, or whoever started it is gone.
 pub(crate) fn serves() -> Option<ExitCode> {
     let path = PathBuf::from(env::var_os(PATH)?);
     let port = env::var(PORT).ok()?.parse().ok()?;
+    std::thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        std::process::exit(1)
+    });
     Some(match DynamoDbServer::serve_file(&path, port) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -65,7 +69,7 @@ fn start(folder: &std::path::Path, port: u16) -> Result<(Child, String), BoxErro
     let mut process = Command::new(env::current_exe()?)
         .env(PATH, folder.join("tables.db"))
         .env(PORT, port.to_string())
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
     let stdout = process.stdout.take().ok_or("no output")?;

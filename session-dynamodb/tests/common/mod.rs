@@ -83,7 +83,7 @@ impl Backend for DynamoDb {
     }
 
     async fn wire(&self) -> Option<Arc<dyn Wire>> {
-        Some(Arc::new(Http::new(self.at)?))
+        Some(Arc::new(Http::new(self.at).await?))
     }
 
     async fn skewed(&self, namespace: &str, by: Skew) -> Option<Result<Arc<dyn SessionStore>, BoxError>> {
