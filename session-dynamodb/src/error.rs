@@ -127,7 +127,7 @@ fn of_server(asked: &Asked<'_>, error: &impl ProvideErrorMetadata, status: u16) 
         | "IncompleteSignature"
         | "InvalidClientTokenId"
         | "SignatureDoesNotMatch" => Failure::Refused(unavailable(format!(
-            "{asked}: {code}: the server refused the credentials"
+            "{asked}: {code}: the server refused the credentials, or this machine's clock is off"
         ))),
         // A table of another shape, mostly. The text names attributes and types, not values.
         "ValidationException" => {

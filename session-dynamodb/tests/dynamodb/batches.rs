@@ -196,7 +196,9 @@ async fn keys_that_stay_unprocessed_are_unavailable_at_their_deadline_never_abse
         _ => Reply::Exception(400, "ProvisionedThroughputExceededException", json!({})),
     })
     .await;
-    let store = Arc::new(endpoint.hasty());
+    // Long enough for those that are served, and awaited by the others.
+    let awaited = Duration::from_secs(2);
+    let store = Arc::new(endpoint.builder().read_deadline(awaited).build().unwrap());
     for (key, answer) in load_all(&store, &keys).await {
         let expected = match keys[7..9].contains(&key) {
             true => Err(ErrorKind::Unavailable),
