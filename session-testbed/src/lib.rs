@@ -3,6 +3,8 @@
 mod address;
 mod clock;
 mod cluster;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 mod engine;
 mod error;
 mod group;
@@ -17,6 +19,8 @@ mod sentinel;
 mod topology;
 mod wait;
 
+#[cfg(feature = "dynamodb")]
+pub use self::dynamodb::DynamoDbServer;
 pub use self::{
     clock::Clock,
     cluster::RedisCluster,

@@ -14,7 +14,8 @@ const USAGE: &str = "usage: session-testbed redis|valkey
        session-testbed redis-sentinel|valkey-sentinel  1 primary, 2 replicas, 3 sentinels
        session-testbed memcached|memcached-old         1.6.38, 1.6.18
        session-testbed postgres|postgres-15            needs --features postgres
-       session-testbed pgbouncer                       needs --features postgres; before PostgreSQL 17";
+       session-testbed pgbouncer                       needs --features postgres; before PostgreSQL 17
+       session-testbed dynamodb                        needs --features dynamodb; an emulator";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -36,6 +37,12 @@ async fn run(what: &str) -> Option<Result<(), Error>> {
         "memcached" => return Some(memcached(Memcached::Stable).await),
         "memcached-old" => return Some(memcached(Memcached::Oldstable).await),
         _ => {}
+    }
+    #[cfg(feature = "dynamodb")]
+    if what == "dynamodb" {
+        use session_testbed::DynamoDbServer;
+
+        return Some(hold(DynamoDbServer::start().await, DynamoDbServer::url));
     }
     let (server, shape) = what.split_once('-').unwrap_or((what, ""));
     let kind = match server {

@@ -19,8 +19,9 @@ Options:
   --listen ADDR    where to listen: IP:PORT, or a port of 127.0.0.1; port 0 takes any
                    free one [default: 127.0.0.1:3000]
   --store URL      where sessions are kept: memory:, or if built with the feature sqlite
-                   sqlite:PATH, memcached memcached://HOST, postgres postgres://HOST/DATABASE,
-                   redis redis://HOST, redis+sentinel://HOST/SERVICE, redis+cluster://HOST …
+                   sqlite:PATH, dynamodb dynamodb://REGION/TABLE, memcached memcached://HOST,
+                   postgres postgres://HOST/DATABASE, redis redis://HOST,
+                   redis+sentinel://HOST/SERVICE, redis+cluster://HOST …
                    [default: sqlite:shop-sessions.db, without that feature memory:]
   --https-proxy    an HTTPS proxy stands in front: the cookie is Secure and named __Host-session
   --log LEVEL      what goes to stderr: error, warn, info, debug, trace, or targets such as

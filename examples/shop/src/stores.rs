@@ -9,6 +9,8 @@ const POSSIBLE: &[&str] = &[
     "memory:",
     #[cfg(feature = "sqlite")]
     "sqlite:PATH",
+    #[cfg(feature = "dynamodb")]
+    "dynamodb://REGION/TABLE",
     #[cfg(feature = "memcached")]
     "memcached://HOST,HOST",
     #[cfg(feature = "postgres")]
@@ -48,6 +50,8 @@ pub async fn open(url: &str) -> Result<Opened, StoreUrlError> {
             place: "in memory".to_owned(),
         }),
         "memory" => Err(StoreUrlError::Rest),
+        #[cfg(feature = "dynamodb")]
+        "dynamodb" => opened(session_dynamodb::DynamoDbStore::connect(url).await, "in DynamoDB"),
         #[cfg(feature = "memcached")]
         "memcached" => opened(
             session_memcached::MemcachedStore::connect(url).await,
@@ -78,6 +82,7 @@ pub async fn open(url: &str) -> Result<Opened, StoreUrlError> {
 
 /// What a backend gave. Neither of its texts shows a password.
 #[cfg(any(
+    feature = "dynamodb",
     feature = "memcached",
     feature = "postgres",
     feature = "redis",

@@ -155,6 +155,8 @@ mutants! {
     DeleteChecksThenDeletes => one_of_many_deletes_finds_the_session;
     /// A node remembers what it loaded for a while.
     LoadsAreCached => history_is_linearizable;
+    /// A load asks a replica, or takes a read that is not consistent (DynamoDB's default).
+    LoadsAreEventuallyConsistent => history_is_linearizable, created_session_is_loaded_whole;
 
     /// A statement joins the rows of its old snapshot: one that was deleted meanwhile counts as one of another version.
     DeletedMeanwhileIsConflict => two_calls_at_once_answer_as_if_one_came_first,
@@ -286,6 +288,8 @@ mutants! {
     ListedTwice => subject_lists_its_live_sessions;
     /// Create alone writes the index.
     UpdateDoesNotIndex => session_that_changes_subject_moves;
+    /// The list is that of an index which follows the table (DynamoDB's global ones).
+    ListsAreEventuallyConsistent => subject_lists_its_live_sessions, session_that_changes_subject_moves;
     /// The list is not verified, and the old entry stays.
     OldSubjectStaysListed => session_that_changes_subject_moves;
     /// The index forgets a key at the end that it was written with.

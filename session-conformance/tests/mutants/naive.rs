@@ -198,6 +198,8 @@ type At = (String, SessionKey);
 /// The server.
 struct Shared {
     rows: Mutex<Rows>,
+    /// What a replica has of them, and since when.
+    replica: Mutex<Option<(Instant, Rows)>>,
     locks: Locks,
     clock: Duration,
 }
@@ -212,6 +214,7 @@ impl Shared {
     fn with_clock(clock: Duration) -> Self {
         Self {
             rows: Mutex::default(),
+            replica: Mutex::default(),
             locks: Locks::default(),
             clock,
         }
@@ -219,6 +222,18 @@ impl Shared {
 
     fn rows(&self) -> MutexGuard<'_, Rows> {
         lock(&self.rows)
+    }
+
+    /// As a replica has them: some milliseconds late.
+    fn replica(&self) -> Rows {
+        let mut replica = lock(&self.replica);
+        if replica
+            .as_ref()
+            .is_none_or(|(since, _)| since.elapsed() > Duration::from_millis(5))
+        {
+            *replica = Some((Instant::now(), self.rows().clone()));
+        }
+        replica.as_ref().map(|(_, rows)| rows.clone()).unwrap_or_default()
     }
 
     /// By the server's clock.
@@ -755,6 +770,15 @@ impl SessionStore for NaiveStore {
                 lock(&self.node.cache).insert(*key, (Instant::now(), stored.clone()));
                 Ok(stored)
             }
+            Some(Fault::LoadsAreEventuallyConsistent) => {
+                let row = self.row(&self.server.replica(), key, Fault::ExpiredIsLoaded);
+                let stored = row.map(|row| {
+                    let remaining = row.ends.saturating_duration_since(self.server.now());
+                    self.read(key, &row)
+                        .map(|(record, version)| Stored::new(record, version, remaining))
+                });
+                stored.transpose()
+            }
             Some(Fault::DroppedCallLeavesItsReply) => {
                 let mut wire = self.node.wire.lock().await;
                 wire.push_back(self.load_now(key));
@@ -868,7 +892,10 @@ impl Subjects for NaiveStore {
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
         self.wire().await;
         let mut keys: Vec<SessionKey> = {
+            let is_late = self.has(Fault::ListsAreEventuallyConsistent);
+            let mut late = is_late.then(|| self.server.replica());
             let mut rows = self.server.rows();
+            let rows = late.as_mut().unwrap_or(&mut rows);
             let indexed = rows.index.entry(self.of(subject)).or_default();
             if self.has(Fault::IndexPrunedByFirstEnd) {
                 indexed.retain(|_, first_end| *first_end > self.server.now());
