@@ -5,6 +5,7 @@ mod connect;
 mod error;
 pub mod head;
 mod id;
+mod keys;
 mod profile;
 mod record;
 mod store;
@@ -49,6 +50,7 @@ pub use self::{
     connect::ConnectError,
     error::{Error, ErrorKind, Result},
     id::{InvalidId, RandomError, SessionId, SessionKey},
+    keys::{KeyError, Keys},
     profile::{Capability, ClockSource, Durability, Limits, StoreProfile},
     record::{InvalidSubject, Record, Stored, Subject, Version},
     store::{SessionStore, Subjects, Sweep},

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::{
     Client,
     config::{StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig},
 };
-use session_core::{Capability, ClockSource, Durability, StoreProfile};
+use session_core::{Capability, ClockSource, Durability, KeyError, StoreProfile};
 
 use crate::{BACKEND, DynamoDbStore, item::LARGEST_RECORD, load::Loads, node::Node};
 
@@ -139,12 +139,8 @@ pub enum ConfigError {
     Url,
     /// The URL names no access key.
     Credentials,
-    /// The URL has a key that means nothing here.
-    UnknownKey(String),
-    /// The URL has a key twice.
-    Twice(String),
-    /// The value of this key cannot be.
-    Value(String),
+    /// A key of the URL means nothing here, is there twice, or has a value that cannot be.
+    Key(KeyError),
     /// The table's name is not of 3 to 255 letters, digits, `_`, `-` and `.`.
     Table,
     /// The largest record has no byte, or more than an item has room for.
@@ -164,9 +160,7 @@ impl fmt::Display for ConfigError {
                 "the URL names no access key: dynamodb://KEY:SECRET@REGION/TABLE is expected. Where a role gives the \
                  credentials, make a client with aws-config, and the store with DynamoDbStore::new",
             ),
-            Self::UnknownKey(name) => write!(f, "the URL's key {name:?} means nothing here"),
-            Self::Twice(name) => write!(f, "the URL has its key {name:?} twice"),
-            Self::Value(name) => write!(f, "the URL's key {name:?} has a value that cannot be"),
+            Self::Key(error) => error.fmt(f),
             Self::Table => f.write_str("a table's name has 3 to 255 letters, digits, `_`, `-` and `.`"),
             Self::MaxRecord => write!(f, "the largest record has 1 to {LARGEST_RECORD} bytes"),
             Self::Deadline => f.write_str("a deadline of zero leaves no time for any call"),
@@ -175,6 +169,12 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl From<KeyError> for ConfigError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
+    }
+}
 
 /// Why [`DynamoDbStore::connect`] has no store to give.
 pub type ConnectError = session_core::ConnectError<ConfigError>;

@@ -1,11 +1,10 @@
 //! Stores as URLs.
 
-use std::{str::FromStr, time::Duration};
-
 use aws_sdk_dynamodb::{
     Client, Config,
     config::{BehaviorVersion, Credentials, Region},
 };
+use session_core::{KeyError, Keys};
 use url::{Url, form_urlencoded};
 
 use crate::{ConfigError, DynamoDbStoreBuilder};
@@ -30,15 +29,7 @@ pub(crate) fn read(text: &str) -> Result<(DynamoDbStoreBuilder, bool), ConfigErr
     let region = url.host_str().filter(|region| is_region(region));
     let region = region.ok_or(ConfigError::Url)?.to_owned();
     let table = url.path().strip_prefix('/').unwrap_or_default();
-    let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    for (at, (name, _)) in pairs.iter().enumerate() {
-        if pairs[..at].iter().any(|(other, _)| other == name) {
-            return Err(ConfigError::Twice(name.clone()));
-        }
-        if !KEYS.contains(&name.as_str()) {
-            return Err(ConfigError::UnknownKey(name.clone()));
-        }
-    }
+    let keys = Keys::new(url.query_pairs().into_owned(), |name| KEYS.contains(&name))?;
     let (key, secret) = (decoded(url.username()), url.password().map(decoded));
     let secret = secret.filter(|secret| !secret.is_empty() && !key.is_empty());
     let credentials = Credentials::builder()
@@ -47,12 +38,11 @@ pub(crate) fn read(text: &str) -> Result<(DynamoDbStoreBuilder, bool), ConfigErr
         .provider_name("url")
         .build();
 
-    let keys = Keys(&pairs);
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(region))
         .credentials_provider(credentials);
-    if let Some(endpoint) = keys.get("endpoint") {
+    if let Some(endpoint) = keys.text("endpoint") {
         config = config.endpoint_url(checked(endpoint)?);
     }
     let client = Client::from_conf(config.build());
@@ -79,8 +69,8 @@ fn is_region(text: &str) -> bool {
 }
 
 /// The address of a server, and nothing after it.
-fn checked(endpoint: &str) -> Result<&str, ConfigError> {
-    let wrong = || ConfigError::Value("endpoint".to_owned());
+fn checked(endpoint: &str) -> Result<&str, KeyError> {
+    let wrong = || KeyError::Value("endpoint".to_owned());
     let url = Url::parse(endpoint).map_err(|_| wrong())?;
     let is_plain = matches!(url.scheme(), "http" | "https")
         && url.has_host()
@@ -100,33 +90,6 @@ fn decoded(text: &str) -> String {
         .next()
         .map(|(name, _)| name.into_owned())
         .unwrap_or_default()
-}
-
-struct Keys<'a>(&'a [(String, String)]);
-
-impl Keys<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
-        Some(value)
-    }
-
-    fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ConfigError> {
-        let parse = |text: &str| text.parse().map_err(|_| ConfigError::Value(name.to_owned()));
-        self.get(name).map(parse).transpose()
-    }
-
-    fn millis(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
-        Ok(self.parsed(name)?.map(Duration::from_millis))
-    }
-
-    fn flag(&self, name: &str) -> Result<Option<bool>, ConfigError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some("yes") => Ok(Some(true)),
-            Some("no") => Ok(Some(false)),
-            Some(_) => Err(ConfigError::Value(name.to_owned())),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use session_core::{ClockSource, Durability, StoreProfile, Subject, head};
+use session_core::{ClockSource, Durability, KeyError, StoreProfile, Subject, head};
 
 use crate::{
     BACKEND, MemcachedStore, Servers,
@@ -213,12 +213,8 @@ pub enum ConfigError {
     SameServer(String),
     /// The URL has a user or a password, for which the client has no word.
     Credentials,
-    /// The URL has a key that means nothing here.
-    UnknownKey(String),
-    /// The URL has a key twice.
-    Twice(String),
-    /// The value of this key is no whole number.
-    Number(String),
+    /// A key of the URL means nothing here, is there twice, or has a value that cannot be.
+    Key(KeyError),
     /// The prefix is not 1 to 64 letters, digits and `-_.:/`.
     Prefix,
     /// The largest record has no byte, or more than 64 MiB.
@@ -246,9 +242,7 @@ impl fmt::Display for ConfigError {
             Self::Credentials => f.write_str(
                 "the client of memcached knows neither users nor passwords: keep the servers in a network of their own",
             ),
-            Self::UnknownKey(name) => write!(f, "the URL's key {name:?} means nothing here"),
-            Self::Twice(name) => write!(f, "the URL has its key {name:?} twice"),
-            Self::Number(name) => write!(f, "the URL's key {name:?} wants a whole number"),
+            Self::Key(error) => error.fmt(f),
             Self::Prefix => write!(
                 f,
                 "a prefix has 1 to {LONGEST_PREFIX} letters, digits and the characters -_.:/"
@@ -269,6 +263,12 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl From<KeyError> for ConfigError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
+    }
+}
 
 /// Why [`MemcachedStore::connect`] has no store to give.
 pub type ConnectError = session_core::ConnectError<ConfigError>;

@@ -1,10 +1,11 @@
 //! Stores as URLs.
 
-use std::time::Duration;
-
+use session_core::Keys;
 use url::Url;
 
 use crate::{ConfigError, MemcachedStoreBuilder, Servers};
+
+const KEYS: &[&str] = &["prefix", "max_record", "read_ms", "write_ms", "connect_ms"];
 
 /// What a URL says.
 pub(crate) fn read(text: &str) -> Result<MemcachedStoreBuilder, ConfigError> {
@@ -20,26 +21,22 @@ pub(crate) fn read(text: &str) -> Result<MemcachedStoreBuilder, ConfigError> {
     if url.fragment().is_some() || !matches!(url.path(), "" | "/") || hosts.is_empty() {
         return Err(ConfigError::Url);
     }
+    let keys = Keys::new(url.query_pairs().into_owned(), |name| KEYS.contains(&name))?;
     let mut builder = MemcachedStoreBuilder::new(Servers::new(hosts.split(',')));
-    let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    for (at, (name, value)) in pairs.iter().enumerate() {
-        if pairs[..at].iter().any(|(other, _)| other == name) {
-            return Err(ConfigError::Twice(name.clone()));
-        }
-        let number = || {
-            value
-                .parse::<u64>()
-                .map_err(|_| ConfigError::Number(name.clone()))
-        };
-        let millis = || number().map(Duration::from_millis);
-        builder = match name.as_str() {
-            "prefix" => builder.prefix(value),
-            "max_record" => builder.max_record(usize::try_from(number()?).unwrap_or(usize::MAX)),
-            "read_ms" => builder.read_deadline(millis()?),
-            "write_ms" => builder.write_deadline(millis()?),
-            "connect_ms" => builder.connect_deadline(millis()?),
-            _ => return Err(ConfigError::UnknownKey(name.clone())),
-        };
+    if let Some(prefix) = keys.text("prefix") {
+        builder = builder.prefix(prefix);
+    }
+    if let Some(bytes) = keys.parsed("max_record")? {
+        builder = builder.max_record(bytes);
+    }
+    if let Some(length) = keys.millis("read_ms")? {
+        builder = builder.read_deadline(length);
+    }
+    if let Some(length) = keys.millis("write_ms")? {
+        builder = builder.write_deadline(length);
+    }
+    if let Some(length) = keys.millis("connect_ms")? {
+        builder = builder.connect_deadline(length);
     }
     Ok(builder)
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use session_core::{Capability, ClockSource, Durability, StoreProfile};
+use session_core::{Capability, ClockSource, Durability, KeyError, StoreProfile};
 use sqlx::PgPool;
 
 use crate::{BACKEND, PostgresStore, carry::Calls, node::Node, schema::Table, sql::Statements};
@@ -190,12 +190,8 @@ pub enum ConfigError {
     Url,
     /// TLS is asked for, and needs the feature `tls`.
     Tls,
-    /// The URL has a key that means nothing here.
-    UnknownKey(String),
-    /// The URL has a key twice.
-    Twice(String),
-    /// The value of this key cannot be.
-    Value(String),
+    /// A key of the URL means nothing here, is there twice, or has a value that cannot be.
+    Key(KeyError),
     /// A table's or schema's name is not of 1 to 48 bytes.
     Name,
     /// The largest record has no byte, or more than 64 MiB.
@@ -212,9 +208,7 @@ impl fmt::Display for ConfigError {
                  password percent-encoded",
             ),
             Self::Tls => f.write_str("this sslmode needs session-postgres with its feature `tls`"),
-            Self::UnknownKey(name) => write!(f, "the URL's key {name:?} means nothing here"),
-            Self::Twice(name) => write!(f, "the URL has its key {name:?} twice"),
-            Self::Value(name) => write!(f, "the URL's key {name:?} has a value that cannot be"),
+            Self::Key(error) => error.fmt(f),
             Self::Name => f.write_str("a table's or schema's name has 1 to 48 bytes"),
             Self::MaxRecord => write!(f, "the largest record has 1 to {LARGEST_RECORD} bytes"),
             Self::Deadline => f.write_str("a deadline of zero leaves no time for any call"),
@@ -223,6 +217,12 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl From<KeyError> for ConfigError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
+    }
+}
 
 /// Why [`PostgresStore::connect`] has no store to give.
 pub type ConnectError = session_core::ConnectError<ConfigError>;

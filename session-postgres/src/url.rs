@@ -1,7 +1,8 @@
 //! Stores as URLs.
 
-use std::{str::FromStr, time::Duration};
+use std::str::FromStr;
 
+use session_core::{KeyError, Keys};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use url::Url;
 
@@ -41,20 +42,15 @@ pub(crate) fn read(text: &str) -> Result<(PostgresStoreBuilder, bool), ConfigErr
     if !matches!(url.scheme(), "postgres" | "postgresql") || url.fragment().is_some() || is_cut {
         return Err(ConfigError::Url);
     }
-    let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    for (at, (name, _)) in pairs.iter().enumerate() {
-        if pairs[..at].iter().any(|(other, _)| other == name) {
-            return Err(ConfigError::Twice(name.clone()));
-        }
-        if !CLIENT.contains(&name.as_str()) && !OWN.contains(&name.as_str()) {
-            return Err(ConfigError::UnknownKey(name.clone()));
-        }
-    }
+    let is_known = |name: &str| CLIENT.contains(&name) || OWN.contains(&name);
+    let keys = Keys::new(url.query_pairs().into_owned(), is_known)?;
     url.set_query(None);
-    for (name, value) in pairs.iter().filter(|(name, _)| CLIENT.contains(&name.as_str())) {
-        url.query_pairs_mut().append_pair(name, value);
+    for name in CLIENT {
+        if let Some(value) = keys.text(name) {
+            url.query_pairs_mut().append_pair(name, value);
+        }
     }
-    if url.host_str().is_none_or(str::is_empty) && !pairs.iter().any(|(name, _)| name == "host") {
+    if url.host_str().is_none_or(str::is_empty) && keys.text("host").is_none() {
         return Err(ConfigError::Url);
     }
     let options = PgConnectOptions::from_str(url.as_str()).map_err(|_| ConfigError::Url)?;
@@ -67,19 +63,18 @@ pub(crate) fn read(text: &str) -> Result<(PostgresStoreBuilder, bool), ConfigErr
         return Err(ConfigError::Tls);
     }
 
-    let keys = Keys(&pairs);
     let connections = keys.parsed("connections")?.unwrap_or(CONNECTIONS);
     if connections == 0 {
-        return Err(ConfigError::Value("connections".to_owned()));
+        return Err(KeyError::Value("connections".to_owned()).into());
     }
     let pool = PgPoolOptions::new()
         .max_connections(connections)
         .connect_lazy_with(options);
     let mut builder = PostgresStoreBuilder::new(pool);
-    if let Some(name) = keys.get("schema") {
+    if let Some(name) = keys.text("schema") {
         builder = builder.schema(name);
     }
-    if let Some(name) = keys.get("table") {
+    if let Some(name) = keys.text("table") {
         builder = builder.table(name);
     }
     if let Some(bytes) = keys.parsed("max_record")? {
@@ -101,33 +96,6 @@ pub(crate) fn read(text: &str) -> Result<(PostgresStoreBuilder, bool), ConfigErr
         builder = builder.relaxed_touch();
     }
     Ok((builder, keys.flag("migrate")?.unwrap_or(true)))
-}
-
-struct Keys<'a>(&'a [(String, String)]);
-
-impl Keys<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
-        Some(value)
-    }
-
-    fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ConfigError> {
-        let parse = |text: &str| text.parse().map_err(|_| ConfigError::Value(name.to_owned()));
-        self.get(name).map(parse).transpose()
-    }
-
-    fn millis(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
-        Ok(self.parsed(name)?.map(Duration::from_millis))
-    }
-
-    fn flag(&self, name: &str) -> Result<Option<bool>, ConfigError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some("yes") => Ok(Some(true)),
-            Some("no") => Ok(Some(false)),
-            Some(_) => Err(ConfigError::Value(name.to_owned())),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, time::Duration};
 
 use redis::RedisError;
-use session_core::{Capability, ClockSource, Durability, StoreProfile};
+use session_core::{Capability, ClockSource, Durability, KeyError, StoreProfile};
 
 use crate::{BACKEND, RedisStore, Servers, address::Address, replicas::Wait, servers::Tuning};
 
@@ -230,12 +230,8 @@ pub enum ConfigError {
     Cluster,
     /// A Cluster has one database, 0.
     Database,
-    /// The URL has a key that means nothing here.
-    UnknownKey(String),
-    /// The URL has a key twice.
-    Twice(String),
-    /// The value of this key is no whole number.
-    Number(String),
+    /// A key of the URL means nothing here, is there twice, or has a value that cannot be.
+    Key(KeyError),
     /// The prefix is not 1 to 64 letters, digits and `-_.:/`.
     Prefix,
     /// The largest record has no byte, or more than 64 MiB.
@@ -265,9 +261,7 @@ impl fmt::Display for ConfigError {
             ),
             Self::Cluster => f.write_str("a Cluster is redis+cluster://HOST[:PORT][,HOST[:PORT]…]"),
             Self::Database => f.write_str("a Cluster has no other database than 0"),
-            Self::UnknownKey(name) => write!(f, "the URL's key {name:?} means nothing here"),
-            Self::Twice(name) => write!(f, "the URL has its key {name:?} twice"),
-            Self::Number(name) => write!(f, "the URL's key {name:?} wants a whole number"),
+            Self::Key(error) => error.fmt(f),
             Self::Prefix => {
                 write!(
                     f,
@@ -285,6 +279,12 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl From<KeyError> for ConfigError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
+    }
+}
 
 /// Why [`RedisStore::connect`] has no store to give.
 pub type ConnectError = session_core::ConnectError<ConfigError>;

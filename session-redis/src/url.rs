@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use redis::Client;
+use session_core::{KeyError, Keys};
 use url::Url;
 
 use crate::{ConfigError, RedisStoreBuilder, Servers};
@@ -58,9 +59,9 @@ pub(crate) fn read(text: &str) -> Result<RedisStoreBuilder, ConfigError> {
     if is_cut(first.path()) {
         return Err(ConfigError::Url);
     }
-    let keys = Keys::of(first, kind).map_err(|error| match first.query().is_some_and(is_cut) {
+    let keys = keys(first, kind).map_err(|error| match first.query().is_some_and(is_cut) {
         true => ConfigError::Url,
-        false => error,
+        false => error.into(),
     })?;
     let servers = match kind {
         Kind::One | Kind::Socket => open(&urls[0], &keys)?.into(),
@@ -70,7 +71,7 @@ pub(crate) fn read(text: &str) -> Result<RedisStoreBuilder, ConfigError> {
             Servers::cluster(nodes?)
         }
     };
-    keys.tune(RedisStoreBuilder::new(servers))
+    tuned(RedisStoreBuilder::new(servers), &keys)
 }
 
 /// `//USER:PASSWORD@A:1,B:2/PATH?KEYS`, once for each of `A:1` and `B:2`.
@@ -89,65 +90,36 @@ fn hosts(rest: &str) -> impl Iterator<Item = String> {
 }
 
 /// What follows the question mark.
-struct Keys(Vec<(String, String)>);
+fn keys(url: &Url, kind: Kind) -> Result<Keys, KeyError> {
+    Keys::new(url.query_pairs().into_owned(), |name| match name {
+        "prefix" | "max_record" | "read_ms" | "write_ms" | "connect_ms" | "wait_replicas" | "wait_ms" => true,
+        "db" | "user" | "pass" => kind == Kind::Socket,
+        "sentinel_user" | "sentinel_pass" => kind == Kind::Sentinel,
+        _ => false,
+    })
+}
 
-impl Keys {
-    fn of(url: &Url, kind: Kind) -> Result<Self, ConfigError> {
-        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-        for (at, (name, _)) in pairs.iter().enumerate() {
-            if pairs[..at].iter().any(|(other, _)| other == name) {
-                return Err(ConfigError::Twice(name.clone()));
-            }
-            let is_known = match name.as_str() {
-                "prefix" | "max_record" | "read_ms" | "write_ms" | "connect_ms" | "wait_replicas"
-                | "wait_ms" => true,
-                "db" | "user" | "pass" => kind == Kind::Socket,
-                "sentinel_user" | "sentinel_pass" => kind == Kind::Sentinel,
-                _ => false,
-            };
-            if !is_known {
-                return Err(ConfigError::UnknownKey(name.clone()));
-            }
-        }
-        Ok(Self(pairs))
+fn tuned(mut builder: RedisStoreBuilder, keys: &Keys) -> Result<RedisStoreBuilder, ConfigError> {
+    if let Some(prefix) = keys.text("prefix") {
+        builder = builder.prefix(prefix);
     }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
-        Some(value)
+    if let Some(bytes) = keys.parsed("max_record")? {
+        builder = builder.max_record(bytes);
     }
-
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ConfigError> {
-        let number = |text: &str| text.parse().map_err(|_| ConfigError::Number(name.to_owned()));
-        self.get(name).map(number).transpose()
+    if let Some(length) = keys.millis("read_ms")? {
+        builder = builder.read_deadline(length);
     }
-
-    fn millis(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
-        Ok(self.number(name)?.map(Duration::from_millis))
+    if let Some(length) = keys.millis("write_ms")? {
+        builder = builder.write_deadline(length);
     }
-
-    fn tune(&self, mut builder: RedisStoreBuilder) -> Result<RedisStoreBuilder, ConfigError> {
-        if let Some(prefix) = self.get("prefix") {
-            builder = builder.prefix(prefix);
-        }
-        if let Some(bytes) = self.number("max_record")? {
-            builder = builder.max_record(bytes);
-        }
-        if let Some(length) = self.millis("read_ms")? {
-            builder = builder.read_deadline(length);
-        }
-        if let Some(length) = self.millis("write_ms")? {
-            builder = builder.write_deadline(length);
-        }
-        if let Some(length) = self.millis("connect_ms")? {
-            builder = builder.connect_deadline(length);
-        }
-        let within = self.millis("wait_ms")?.unwrap_or(WAIT);
-        if let Some(replicas) = self.number("wait_replicas")? {
-            builder = builder.wait_for_replicas(replicas, within);
-        }
-        Ok(builder)
+    if let Some(length) = keys.millis("connect_ms")? {
+        builder = builder.connect_deadline(length);
     }
+    let within = keys.millis("wait_ms")?.unwrap_or(WAIT);
+    if let Some(replicas) = keys.parsed("wait_replicas")? {
+        builder = builder.wait_for_replicas(replicas, within);
+    }
+    Ok(builder)
 }
 
 /// The client of a URL, without the keys that are ours.
@@ -155,7 +127,7 @@ fn open(url: &Url, keys: &Keys) -> Result<Client, ConfigError> {
     let mut url = url.clone();
     url.set_query(None);
     for name in ["db", "user", "pass"] {
-        if let Some(value) = keys.get(name) {
+        if let Some(value) = keys.text(name) {
             url.query_pairs_mut().append_pair(name, value);
         }
     }
@@ -176,9 +148,9 @@ fn sentinel(urls: &[Url], keys: &Keys) -> Result<Servers, ConfigError> {
         if url.port().is_none() {
             url.set_port(Some(26_379)).map_err(|()| ConfigError::Url)?;
         }
-        url.set_username(keys.get("sentinel_user").unwrap_or(""))
+        url.set_username(keys.text("sentinel_user").unwrap_or(""))
             .map_err(|()| ConfigError::Url)?;
-        url.set_password(keys.get("sentinel_pass"))
+        url.set_password(keys.text("sentinel_pass"))
             .map_err(|()| ConfigError::Url)?;
         sentinels.push(open(&url, keys)?);
     }
@@ -259,7 +231,7 @@ mod tests {
 
     #[test]
     fn user_password_and_database_go_where_they_belong() {
-        let Ok(keys) = Keys::of(
+        let Ok(keys) = keys(
             &Url::parse("redis://h/?sentinel_user=bob&sentinel_pass=s%26t").unwrap(),
             Kind::Sentinel,
         ) else {

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use session_core::{Capability, ClockSource, Durability, StoreProfile};
+use session_core::{Capability, ClockSource, Durability, KeyError, StoreProfile};
 use sqlx::sqlite::SqliteSynchronous;
 
 use crate::{BACKEND, SqliteStore, carry::Calls, node::Node};
@@ -164,12 +164,8 @@ pub enum ConfigError {
     Url,
     /// The path is empty, not UTF-8, or means memory.
     Path,
-    /// The URL has a key that means nothing here.
-    UnknownKey(String),
-    /// The URL has a key twice.
-    Twice(String),
-    /// The value of this key cannot be.
-    Value(String),
+    /// A key of the URL means nothing here, is there twice, or has a value that cannot be.
+    Key(KeyError),
     /// The largest record has no byte, or more than 64 MiB.
     MaxRecord,
     /// A deadline is zero.
@@ -183,9 +179,7 @@ impl fmt::Display for ConfigError {
             Self::Path => f.write_str(
                 "no path of a file: UTF-8 that does not begin with a colon is expected; in memory, MemoryStore keeps sessions",
             ),
-            Self::UnknownKey(name) => write!(f, "the URL's key {name:?} means nothing here"),
-            Self::Twice(name) => write!(f, "the URL has its key {name:?} twice"),
-            Self::Value(name) => write!(f, "the URL's key {name:?} has a value that cannot be"),
+            Self::Key(error) => error.fmt(f),
             Self::MaxRecord => write!(f, "the largest record has 1 to {LARGEST_RECORD} bytes"),
             Self::Deadline => f.write_str("a deadline of zero leaves no time for any call"),
         }
@@ -193,6 +187,12 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl From<KeyError> for ConfigError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
+    }
+}
 
 /// Why [`SqliteStore::connect`] has no store to give.
 pub type ConnectError = session_core::ConnectError<ConfigError>;

@@ -1,7 +1,6 @@
 //! Stores as URLs.
 
-use std::{str::FromStr, time::Duration};
-
+use session_core::{KeyError, Keys};
 use url::form_urlencoded;
 
 use crate::{ConfigError, SqliteStoreBuilder, Synchronous};
@@ -24,16 +23,8 @@ pub(crate) fn read(text: &str) -> Result<SqliteStoreBuilder, ConfigError> {
     if path.contains('#') || query.contains('#') {
         return Err(ConfigError::Url);
     }
-    let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    for (at, (name, _)) in pairs.iter().enumerate() {
-        if pairs[..at].iter().any(|(other, _)| other == name) {
-            return Err(ConfigError::Twice(name.clone()));
-        }
-        if !KEYS.contains(&name.as_str()) {
-            return Err(ConfigError::UnknownKey(name.clone()));
-        }
-    }
-    let keys = Keys(&pairs);
+    let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
+    let keys = Keys::new(pairs, |name| KEYS.contains(&name))?;
     let mut builder = SqliteStoreBuilder::new(path.into());
     if let Some(bytes) = keys.parsed("max_record")? {
         builder = builder.max_record(bytes);
@@ -50,31 +41,13 @@ pub(crate) fn read(text: &str) -> Result<SqliteStoreBuilder, ConfigError> {
     if let Some(length) = keys.millis("connect_ms")? {
         builder = builder.connect_deadline(length);
     }
-    match keys.get("synchronous") {
+    match keys.text("synchronous") {
         None => {}
         Some("full") => builder = builder.synchronous(Synchronous::Full),
         Some("normal") => builder = builder.synchronous(Synchronous::Normal),
-        Some(_) => return Err(ConfigError::Value("synchronous".to_owned())),
+        Some(_) => return Err(KeyError::Value("synchronous".to_owned()).into()),
     }
     Ok(builder)
-}
-
-struct Keys<'a>(&'a [(String, String)]);
-
-impl Keys<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
-        Some(value)
-    }
-
-    fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ConfigError> {
-        let parse = |text: &str| text.parse().map_err(|_| ConfigError::Value(name.to_owned()));
-        self.get(name).map(parse).transpose()
-    }
-
-    fn millis(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
-        Ok(self.parsed(name)?.map(Duration::from_millis))
-    }
 }
 
 #[cfg(test)]
