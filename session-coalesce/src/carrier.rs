@@ -27,11 +27,12 @@ pub trait Carrier: Send + Sync + 'static {
     fn weight(call: &Self::Call) -> usize;
 
     /// Waits for a lane. It is asked before the calls are chosen: what arrives meanwhile travels along, and who gave up
-    /// meanwhile does not. It should give up by itself after a while.
+    /// meanwhile does not. It should give up by itself after a while. It may be asked twice at once: for a call that was
+    /// alone, and for those that came while it waited.
     ///
     /// # Errors
     ///
-    /// There is none. All calls that were waiting when it was asked end in [`Failure::NoLane`](crate::Failure::NoLane).
+    /// There is none. All calls that were waiting for it end in [`Failure::NoLane`](crate::Failure::NoLane).
     fn lane(&self) -> impl Future<Output = Result<Self::Lane, Self::Error>> + Send;
 
     /// Sends the calls in one request and gives the answers, in the order of the calls.

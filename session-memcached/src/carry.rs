@@ -82,7 +82,7 @@ impl Calls {
         }
     }
 
-    pub(crate) fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
     }
 
@@ -118,7 +118,7 @@ impl Calls {
             let (error, may_be_done, may_go_on) = match coalescer.call(command.clone(), deadline).await {
                 Ok(Ok(result)) => return Ok(Ended { result, repeated }),
                 Ok(Err(Failure::NotSent(error))) => (error, false, true),
-                Ok(Err(Failure::Lost(error) | Failure::Suspected(error))) => (error, true, may_repeat),
+                Ok(Err(Failure::Lost(error))) => (error, true, may_repeat),
                 Ok(Err(Failure::Refused(error))) => (error, false, false),
                 Err(unsent) => (self.of_unsent(&unsent, length), unsent.may_have_arrived(), false),
             };
@@ -199,14 +199,18 @@ impl Carrier for Pipeline {
         }
         .into_iter();
         let mut answers = Vec::with_capacity(refusals.len());
-        let (mut first, mut is_whole) = (true, true);
+        let (mut has_failed, mut is_whole) = (false, true);
         for refusal in refusals {
             answers.push(match refusal {
                 Some(error) => Err(Failure::Refused(error)),
                 None => match results.next() {
                     Some(Ok(result)) => Ok(result),
                     Some(Err(error)) => {
-                        let failure = error::of(error).at(std::mem::take(&mut first));
+                        let mut failure = error::of(error);
+                        if has_failed {
+                            failure = failure.of_later();
+                        }
+                        has_failed = true;
                         is_whole &= failure.is_full();
                         Err(failure.told(|error| self.0.named(error)))
                     }

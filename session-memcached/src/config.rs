@@ -1,12 +1,15 @@
 //! How a store is made.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use session_core::{ClockSource, Durability, KeyError, StoreProfile, Subject, head};
+
+use tokio::task::JoinSet;
 
 use crate::{
     BACKEND, MemcachedStore, Servers,
     carry::{Calls, ITEM},
+    error::unavailable,
     life,
     node::Node,
 };
@@ -132,7 +135,7 @@ impl MemcachedStoreBuilder {
         })
     }
 
-    /// The store, with the servers asked first: what they take is in its profile.
+    /// The store, with the servers asked first, all at once: what they take is in its profile.
     ///
     /// A server that is down is left out of that, with a warning, unless all are: its share of the sessions is
     /// `Unavailable` until it is back, and the others serve theirs.
@@ -144,36 +147,32 @@ impl MemcachedStoreBuilder {
     pub async fn connect(self) -> Result<MemcachedStore, ConnectError> {
         let named = self.max_record;
         let mut store = self.build()?;
-        let mut down = None;
-        let mut smallest: Option<(&str, usize)> = None;
+        let mut asking = JoinSet::new();
         for calls in &store.calls {
-            let node = calls.node();
-            match node.link().await {
-                Ok(link) => {
-                    let largest = (&*node.address, link.settings.item_size_max);
-                    smallest = smallest
-                        .into_iter()
-                        .chain([largest])
-                        .min_by_key(|(_, bytes)| *bytes);
-                }
-                Err(error) => {
+            let node = Arc::clone(calls.node());
+            asking.spawn(async move { (node.link().await, node) });
+        }
+        let (mut down, mut sizes) = (None, Vec::new());
+        while let Some(asked) = asking.join_next().await {
+            match asked {
+                Ok((Ok(link), node)) => sizes.push((link.settings.item_size_max, node)),
+                Ok((Err(error), _)) => {
                     tracing::warn!(%error, "a server does not answer");
                     down = Some(error);
                 }
+                Err(_) => down = Some(unavailable("the runtime has ended")),
             }
         }
-        let (server, item_size_max) = match (smallest, down) {
-            (Some(smallest), _) => smallest,
-            (None, Some(error)) => return Err(error.into()),
-            (None, None) => return Err(ConfigError::Servers.into()),
+        let smallest = sizes.into_iter().min_by_key(|(bytes, _)| *bytes);
+        let Some((item_size_max, node)) = smallest else {
+            return Err(down.unwrap_or_else(|| unavailable("no server answers")).into());
         };
         let rest = store.prefix.len() + KEY + head::LEN + Subject::MAX_LEN + ITEM;
         let most = item_size_max.saturating_sub(rest);
         match named {
             Some(bytes) if bytes > most => {
-                let server = server.to_owned();
                 return Err(ConfigError::ItemSize {
-                    server,
+                    server: node.address.to_string(),
                     item_size_max,
                     most,
                 }

@@ -17,17 +17,14 @@ pub(crate) enum Failure {
     Lost(Error),
     /// The server refused it.
     Refused(Error),
-    /// The server refused it, or one before it in the same batch, and nothing else is known.
-    Suspected(Error),
 }
 
 impl Failure {
-    /// What a failure is that many commands of a batch share: a refusal is the first one's, and those after it were sent
-    /// and not answered.
-    pub(crate) fn at(self, first: bool) -> Self {
+    /// The same for a command that came after the one that it tells of: the client gives a batch up at the first refusal,
+    /// and those after it were sent and not answered.
+    pub(crate) fn of_later(self) -> Self {
         match self {
-            Self::Suspected(error) if first => Self::Refused(error),
-            Self::Suspected(error) => Self::Lost(error),
+            Self::Refused(error) => Self::Lost(error),
             other => other,
         }
     }
@@ -43,7 +40,6 @@ impl Failure {
             Self::NotSent(error) => Self::NotSent(tell(error)),
             Self::Lost(error) => Self::Lost(tell(error)),
             Self::Refused(error) => Self::Refused(tell(error)),
-            Self::Suspected(error) => Self::Suspected(tell(error)),
         }
     }
 }
@@ -51,10 +47,7 @@ impl Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::NotSent(error)
-            | Failure::Lost(error)
-            | Failure::Refused(error)
-            | Failure::Suspected(error) => error,
+            Failure::NotSent(error) | Failure::Lost(error) | Failure::Refused(error) => error,
         }
     }
 }
@@ -70,20 +63,21 @@ pub(crate) fn unavailable(detail: impl Into<String>) -> Error {
 /// The client's error about a command.
 pub(crate) fn of(error: Client) -> Failure {
     match error {
-        // The client says so of commands that change something, when they were sent and not answered.
+        // The client says so of commands that change something, when they were sent and their reply was none: that may have
+        // been a refusal.
         Client::Ambiguous { source, .. } => match of(*source) {
-            Failure::Suspected(error) => Failure::Suspected(error),
+            refused @ Failure::Refused(_) => refused,
             other => Failure::Lost(other.into()),
         },
         // It names the key, which the rest of an error does not.
         Client::Timeout { .. } => Failure::NotSent(unavailable("the server does not answer")),
         Client::Io(error) => Failure::NotSent(unavailable(error.to_string())),
-        Client::Server(text) => Failure::Suspected(of_server(&text)),
+        Client::Server(text) => Failure::Refused(of_server(&text)),
         // "ERROR" is said of an unknown command.
-        Client::Rejected(text) if text == "ERROR" => Failure::Suspected(unavailable(
+        Client::Rejected(text) if text == "ERROR" => Failure::Refused(unavailable(
             "the server does not know the meta commands: memcached 1.6 is needed",
         )),
-        Client::Rejected(text) => Failure::Suspected(unavailable(told(&text))),
+        Client::Rejected(text) => Failure::Refused(unavailable(told(&text))),
         // A reply out of turn, or none of this protocol: the connection is given up by the client.
         Client::Protocol(text) => {
             tracing::error!(text = told(&text), "a reply is none to its command");

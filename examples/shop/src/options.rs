@@ -19,7 +19,7 @@ Options:
   --listen ADDR    where to listen: IP:PORT, or a port of 127.0.0.1; port 0 takes any
                    free one [default: 127.0.0.1:3000]
   --store URL      where sessions are kept: memory:, or if built with the feature sqlite
-                   sqlite:PATH, dynamodb dynamodb://REGION/TABLE, memcached memcached://HOST,
+                   sqlite:PATH, dynamodb dynamodb://KEY:SECRET@REGION/TABLE, memcached memcached://HOST,
                    postgres postgres://HOST/DATABASE, redis redis://HOST,
                    redis+sentinel://HOST/SERVICE, redis+cluster://HOST …
                    [default: sqlite:shop-sessions.db, without that feature memory:]

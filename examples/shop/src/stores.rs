@@ -10,7 +10,7 @@ const POSSIBLE: &[&str] = &[
     #[cfg(feature = "sqlite")]
     "sqlite:PATH",
     #[cfg(feature = "dynamodb")]
-    "dynamodb://REGION/TABLE",
+    "dynamodb://KEY:SECRET@REGION/TABLE",
     #[cfg(feature = "memcached")]
     "memcached://HOST,HOST",
     #[cfg(feature = "postgres")]
