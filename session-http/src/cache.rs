@@ -2,25 +2,32 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CACHE_CONTROL, VARY},
+    header::{CACHE_CONTROL, COOKIE, VARY},
 };
 
-/// The response depends on the session: `Vary: Cookie`, and no shared cache may keep it (CVE-2023-30861).
+/// The response depends on the session: it varies by the fields that a session may come in, and no shared cache may keep
+/// it (CVE-2023-30861).
 ///
-/// If it sets the cookie, `Cache-Control` is `no-store`, whatever the handler wrote. If it does not, a handler's own
+/// If it hands a session out, `Cache-Control` is `no-store`, whatever the handler wrote. If it does not, a handler's own
 /// `Cache-Control` stands when it holds `no-store`, or `private` and not `public`; anything else becomes `no-store`.
-pub(crate) fn depends_on_session(headers: &mut HeaderMap, sets_cookie: bool) {
-    vary_by_cookie(headers);
+pub(crate) fn depends_on_session(
+    headers: &mut HeaderMap,
+    fields: impl Iterator<Item = HeaderName>,
+    hands_out: bool,
+) {
+    for field in fields {
+        vary_by(headers, &field);
+    }
     let has = |word| has_directive(headers, CACHE_CONTROL, word);
-    let kept = has("no-store") || (!sets_cookie && has("private") && !has("public"));
+    let kept = has("no-store") || (!hands_out && has("private") && !has("public"));
     if !kept {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 }
 
-/// Adds `Cookie` to `Vary`, in one field: some caches read only the first.
-fn vary_by_cookie(headers: &mut HeaderMap) {
-    if has_directive(headers, VARY, "*") || has_directive(headers, VARY, "cookie") {
+/// Adds a field to `Vary`, in one line: some caches read only the first.
+fn vary_by(headers: &mut HeaderMap, added: &HeaderName) {
+    if has_directive(headers, VARY, "*") || has_directive(headers, VARY, added.as_str()) {
         return;
     }
     let mut merged = Vec::new();
@@ -31,7 +38,11 @@ fn vary_by_cookie(headers: &mut HeaderMap) {
             merged.extend_from_slice(b", ");
         }
     }
-    merged.extend_from_slice(b"Cookie");
+    merged.extend_from_slice(match *added {
+        // As everybody writes it.
+        COOKIE => b"Cookie",
+        ref other => other.as_str().as_bytes(),
+    });
     match HeaderValue::from_bytes(&merged) {
         Ok(value) => headers.insert(VARY, value),
         // Parts of header values are header values; were it otherwise, `*` is the safe answer.
@@ -63,7 +74,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
-        depends_on_session(&mut headers, sets_cookie);
+        depends_on_session(&mut headers, [COOKIE].into_iter(), sets_cookie);
         let all = |name| {
             let values = headers.get_all(name).into_iter();
             values.map(|value| value.to_str().unwrap().to_owned()).collect()

@@ -8,7 +8,7 @@ use http::{
 };
 use session_core::{Bytes, ErrorKind, SessionError};
 
-use crate::CookieError;
+use crate::{CookieError, HeaderError};
 
 /// What went wrong with a request's session. Holds no id.
 ///
@@ -21,6 +21,8 @@ pub enum Error {
     Session(SessionError),
     /// The cookie could not be made.
     Cookie(CookieError),
+    /// The header field that hands the session out could not be made.
+    Header(HeaderError),
 }
 
 impl Error {
@@ -81,11 +83,18 @@ impl From<CookieError> for Error {
     }
 }
 
+impl From<HeaderError> for Error {
+    fn from(error: HeaderError) -> Self {
+        Self::Header(error)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session(_) => f.write_str("the session failed"),
             Self::Cookie(_) => f.write_str("the session's cookie could not be made"),
+            Self::Header(_) => f.write_str("the session's header field could not be made"),
         }
     }
 }
@@ -95,6 +104,7 @@ impl error::Error for Error {
         match self {
             Self::Session(error) => Some(error),
             Self::Cookie(error) => Some(error),
+            Self::Header(error) => Some(error),
         }
     }
 }

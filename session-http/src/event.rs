@@ -7,39 +7,52 @@ use crate::Error;
 /// The target of every event of this crate.
 pub(crate) const TARGET: &str = "session_http";
 
-pub(crate) fn cookie_malformed(cookies: usize) {
+pub(crate) fn credential_malformed(transport: &'static str, values: usize) {
     tracing::warn!(
         target: TARGET,
-        event = "cookie_malformed",
-        cookies,
-        "a session cookie holds no session id; it was not used"
+        event = "credential_malformed",
+        transport,
+        values,
+        "what a client presented for its session is none; it was not used"
     );
 }
 
-pub(crate) fn cookie_repeated(cookies: usize, ambiguous: bool) {
+pub(crate) fn credential_repeated(transport: &'static str, values: usize, ambiguous: bool) {
     tracing::warn!(
         target: TARGET,
-        event = "cookie_repeated",
-        cookies,
+        event = "credential_repeated",
+        transport,
+        values,
         ambiguous,
-        "the session cookie came more than once; if its values differ, none was used"
+        "a request presents more than one session by one transport; if ambiguous, none was used"
     );
 }
 
-pub(crate) fn cookie_over_http() {
+pub(crate) fn credential_over_http(transport: &'static str) {
     tracing::warn!(
         target: TARGET,
-        event = "cookie_over_http",
-        "a Secure session cookie came over plain HTTP; it was not used"
+        event = "credential_over_http",
+        transport,
+        "what belongs on HTTPS alone came over plain HTTP; it was not used"
     );
 }
 
-pub(crate) fn set_cookie_withheld() {
+pub(crate) fn credential_withheld(transport: &'static str) {
     tracing::error!(
         target: TARGET,
-        event = "set_cookie_withheld",
-        "a Secure cookie is not sent over plain HTTP: serve HTTPS, tell the manager's scheme_source where HTTPS ends, \
-         or use CookieConfig::insecure_for_development"
+        event = "credential_withheld",
+        transport,
+        "a session is not handed out over plain HTTP: serve HTTPS, tell the manager's scheme_source where HTTPS ends, \
+         or use insecure_for_development"
+    );
+}
+
+pub(crate) fn transport_ignored(transport: &'static str) {
+    tracing::warn!(
+        target: TARGET,
+        event = "transport_ignored",
+        transport,
+        "a request presents a session by one transport and something else by another, which was not used"
     );
 }
 

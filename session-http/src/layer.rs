@@ -9,13 +9,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Request, Response, header::COOKIE};
+use http::{HeaderMap, Request, Response};
 use session_core::{Bytes, ErrorKind, SessionError};
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Instrument;
 
-use crate::{Error, ResponseHeaders, SessionManager, Visit, event};
+use crate::{Error, ResponseHeaders, SessionManager, Transport, Visit, event};
 
 /// Gives every request its [`Session`] and commits it before the response is sent.
 ///
@@ -29,7 +29,7 @@ use crate::{Error, ResponseHeaders, SessionManager, Visit, event};
 ///   that follows it.
 /// - What happens while the body is sent comes too late for the commit: end with
 ///   [`commit`](session_core::Session::commit) there, or change the session before.
-/// - The request's `Cookie` fields are marked as sensitive, so that `Debug` of the headers hides them.
+/// - The request's fields that may hold a session are marked as sensitive, so that `Debug` of the headers hides them.
 /// - Applied twice, the inner layer of the same manager does nothing.
 ///
 /// It needs a tokio runtime.
@@ -85,7 +85,7 @@ where
         }
         let manager = self.manager.clone();
         let visit = manager.open_with(request.uri(), request.headers());
-        hide_cookies(request.headers_mut());
+        hide(&manager, request.headers_mut());
         request.extensions_mut().insert(Session {
             session: visit.session().clone(),
             manager: manager.clone(),
@@ -178,10 +178,13 @@ where
     }
 }
 
-fn hide_cookies(headers: &mut HeaderMap) {
-    if let http::header::Entry::Occupied(mut cookies) = headers.entry(COOKIE) {
-        for value in cookies.iter_mut() {
-            value.set_sensitive(true);
+/// `Debug` of the request then shows no credential.
+fn hide(manager: &SessionManager, headers: &mut HeaderMap) {
+    for field in manager.transports().iter().filter_map(Transport::varies_by) {
+        if let http::header::Entry::Occupied(mut values) = headers.entry(field) {
+            for value in values.iter_mut() {
+                value.set_sensitive(true);
+            }
         }
     }
 }

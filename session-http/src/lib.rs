@@ -3,13 +3,13 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod cache;
-mod cookie;
 mod error;
 mod event;
 #[cfg(feature = "tower")]
 mod layer;
 mod manager;
 mod scheme;
+mod transport;
 
 // Both are in this crate's API.
 pub use http;
@@ -20,10 +20,13 @@ pub use self::axum::MissingLayer;
 #[cfg(feature = "tower")]
 pub use self::layer::{Session, SessionLayer, SessionService};
 pub use self::{
-    cookie::{CookieConfig, CookieConfigBuilder, CookieError, SameSite},
     error::Error,
     manager::{ResponseHeaders, SessionManager, SessionManagerBuilder, Visit},
     scheme::SchemeSource,
+    transport::{
+        CookieConfig, CookieConfigBuilder, CookieError, HeaderConfig, HeaderError, SameSite, Transport,
+        TransportError,
+    },
 };
 
 /// The quick start of the workspace's README compiles.

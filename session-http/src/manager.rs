@@ -2,10 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Response, Uri, header::SET_COOKIE, request::Parts};
-use session_core::{Bytes, ClientAction, Session, Sessions, Upkeep};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, header::SET_COOKIE, request::Parts};
+use session_core::{Bytes, ClientAction, Session, SessionId, Sessions, Upkeep};
 
-use crate::{CookieConfig, Error, SchemeSource, cache, cookie, event, scheme::Scheme};
+use crate::{
+    CookieConfig, Error, SchemeSource, Transport, TransportError, cache, event,
+    scheme::Scheme,
+    transport::{self, Presented},
+};
 
 /// Opens the session of a request and commits it before its response is sent. Knows no framework; cheap to clone.
 ///
@@ -41,7 +45,8 @@ pub struct SessionManager {
 
 struct Shared {
     sessions: Sessions,
-    cookie: CookieConfig,
+    /// Never empty, and in the order in which they count.
+    transports: Vec<Transport>,
     scheme_source: SchemeSource,
     on_error: Box<OnError>,
 }
@@ -52,15 +57,17 @@ impl SessionManager {
     /// A manager with the default cookie.
     #[must_use]
     pub fn new(sessions: Sessions) -> Self {
-        Self::builder(sessions).build()
+        Self {
+            shared: Arc::new(Self::builder(sessions).shared),
+        }
     }
 
-    /// A builder, to choose the cookie and the rest.
+    /// A builder, to choose the transports and the rest.
     pub fn builder(sessions: Sessions) -> SessionManagerBuilder {
         SessionManagerBuilder {
             shared: Shared {
                 sessions,
-                cookie: CookieConfig::default(),
+                transports: vec![CookieConfig::default().into()],
                 scheme_source: SchemeSource::default(),
                 on_error: Box::new(Error::response),
             },
@@ -73,34 +80,37 @@ impl SessionManager {
         &self.shared.sessions
     }
 
-    /// The cookie that carries the id.
+    /// How sessions travel, in the order in which the ways count. Never empty.
     #[must_use]
-    pub fn cookie(&self) -> &CookieConfig {
-        &self.shared.cookie
+    pub fn transports(&self) -> &[Transport] {
+        &self.shared.transports
+    }
+
+    /// The first cookie among the transports.
+    #[must_use]
+    pub fn cookie(&self) -> Option<&CookieConfig> {
+        self.shared.cookies().next()
     }
 
     /// The session of a request. No I/O: it is loaded at first use.
     ///
-    /// A cookie that holds no session id, several that hold different ones, or a `Secure` one that came over plain HTTP
-    /// is reported as an event and gives a new empty session. So does an id that is not in the store: the id that a
-    /// client presents is never adopted. A store that is down gives no empty session but an error at first use.
+    /// The first transport that the request uses decides. What is no session id there, several that differ, or one that
+    /// came over plain HTTP by a transport for HTTPS alone is reported as an event and gives a new empty session. So does
+    /// an id that is not in the store: the id that a client presents is never adopted. A store that is down gives no
+    /// empty session but an error at first use.
     pub fn open(&self, request: &Parts) -> Visit {
         self.open_with(&request.uri, &request.headers)
     }
 
     /// [`SessionManager::open`] for frameworks that keep the parts of a request elsewhere.
     pub fn open_with(&self, target: &Uri, headers: &HeaderMap) -> Visit {
-        let cookie = &self.shared.cookie;
-        let over_http =
-            cookie.is_secure() && self.shared.scheme_source.scheme(target, headers) == Scheme::Http;
-        let mut presented = cookie::read(headers, cookie.name());
-        if over_http && presented.id.take().is_some() {
-            event::cookie_over_http();
-        }
+        let shared = &*self.shared;
+        let plain_http = shared.scheme_source.scheme(target, headers) == Scheme::Http;
+        let presented: Presented<SessionId> = transport::read(&shared.transports, headers, plain_http);
         Visit {
-            session: self.shared.sessions.open(presented.id),
-            sent: presented.sent,
-            over_http,
+            session: shared.sessions.open(presented.credential),
+            by: presented.by,
+            plain_http,
         }
     }
 
@@ -114,7 +124,7 @@ impl SessionManager {
     pub async fn commit(&self, visit: &Visit) -> Result<ResponseHeaders, Error> {
         let mut headers = ResponseHeaders {
             manager: self.clone(),
-            set_cookie: None,
+            handed_out: None,
             used: visit.session.is_used(),
             upkeep: None,
         };
@@ -123,13 +133,15 @@ impl SessionManager {
         }
         let committed = visit.session.commit().await?;
         headers.upkeep = committed.upkeep;
-        headers.set_cookie = match committed.client {
-            ClientAction::Store { id, lasts, .. } => Some(self.shared.cookie.store(&id, lasts)?),
-            ClientAction::Forget if visit.sent => Some(self.shared.cookie.removal()?),
+        // The way the client came; to one that brought nothing, the first.
+        let transport = &self.shared.transports[visit.by.unwrap_or_default()];
+        headers.handed_out = match committed.client {
+            ClientAction::Store { id, lasts, .. } => Some(transport.store(&id.expose(), lasts)?),
+            ClientAction::Forget if visit.by.is_some() => Some(transport.removal()?),
             _ => None,
         };
-        if visit.over_http && headers.set_cookie.take().is_some() {
-            event::set_cookie_withheld();
+        if visit.plain_http && transport.is_secure() && headers.handed_out.take().is_some() {
+            event::credential_withheld(transport.name());
         }
         Ok(headers)
     }
@@ -141,8 +153,8 @@ impl SessionManager {
         event::session_failed(error);
         let mut response = (self.shared.on_error)(error);
         let headers = response.headers_mut();
-        drop_set_cookie(headers, self.shared.cookie.name());
-        cache::depends_on_session(headers, true);
+        self.shared.drop_own(headers);
+        cache::depends_on_session(headers, self.shared.varies_by(), true);
         response
     }
 
@@ -157,7 +169,7 @@ impl fmt::Debug for SessionManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionManager")
             .field("sessions", &self.shared.sessions)
-            .field("cookie", &self.shared.cookie)
+            .field("transports", &self.shared.transports)
             .field("scheme_source", &self.shared.scheme_source)
             .finish_non_exhaustive()
     }
@@ -170,9 +182,18 @@ pub struct SessionManagerBuilder {
 }
 
 impl SessionManagerBuilder {
-    /// The cookie. Default: [`CookieConfig::default`].
-    pub fn cookie(mut self, cookie: CookieConfig) -> Self {
-        self.shared.cookie = cookie;
+    /// This cookie, and no other transport. Default: [`CookieConfig::default`].
+    pub fn cookie(self, cookie: CookieConfig) -> Self {
+        self.transports([cookie])
+    }
+
+    /// How sessions travel. The first transport that a request uses decides, and its response uses the same; a client
+    /// that brought nothing is answered by the first of the list. Default: the default cookie.
+    ///
+    /// An API and pages for browsers had better have a manager each, over the same [`Sessions`]: then a log-in by the API
+    /// is answered in the API's way.
+    pub fn transports<T: Into<Transport>>(mut self, transports: impl IntoIterator<Item = T>) -> Self {
+        self.shared.transports = transports.into_iter().map(Into::into).collect();
         self
     }
 
@@ -190,11 +211,15 @@ impl SessionManagerBuilder {
     }
 
     /// The manager.
-    #[must_use]
-    pub fn build(self) -> SessionManager {
-        SessionManager {
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`] for a list of transports that makes no sense.
+    pub fn build(self) -> Result<SessionManager, TransportError> {
+        transport::check(&self.shared.transports)?;
+        Ok(SessionManager {
             shared: Arc::new(self.shared),
-        }
+        })
     }
 }
 
@@ -202,7 +227,7 @@ impl fmt::Debug for SessionManagerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionManagerBuilder")
             .field("sessions", &self.shared.sessions)
-            .field("cookie", &self.shared.cookie)
+            .field("transports", &self.shared.transports)
             .field("scheme_source", &self.shared.scheme_source)
             .finish_non_exhaustive()
     }
@@ -213,10 +238,10 @@ impl fmt::Debug for SessionManagerBuilder {
 #[must_use = "what it changed is lost unless it is committed"]
 pub struct Visit {
     session: Session,
-    /// Whether the client sent a cookie of our name: only then is there one to remove.
-    sent: bool,
-    /// Whether the cookie is `Secure` and the request is known to have come without HTTPS.
-    over_http: bool,
+    /// The transport that the request used: only then is there something to remove.
+    by: Option<usize>,
+    /// Whether the request is known to have come without HTTPS.
+    plain_http: bool,
 }
 
 impl Visit {
@@ -232,7 +257,7 @@ impl Visit {
 #[must_use = "the client learns its id from these headers"]
 pub struct ResponseHeaders {
     manager: SessionManager,
-    set_cookie: Option<HeaderValue>,
+    handed_out: Option<(HeaderName, HeaderValue)>,
     used: bool,
     upkeep: Option<Upkeep>,
 }
@@ -240,24 +265,26 @@ pub struct ResponseHeaders {
 impl ResponseHeaders {
     /// Adds them.
     ///
-    /// - `Set-Cookie`, when the client must keep another id or forget the one it has. A response carries at most one of
-    ///   this name: those that the application set itself are dropped, and an event says so.
-    /// - `Vary: Cookie` and `Cache-Control: no-store`, when the session was used. A `Cache-Control` of the application's
-    ///   own stands if it holds `no-store`, or `private` on a response that sets no session cookie.
+    /// - `Set-Cookie`, or the response's field of a [`HeaderConfig`](crate::HeaderConfig), when the client must keep
+    ///   another credential or forget the one it has. A response carries at most one of a name: those that the
+    ///   application set itself are dropped, and an event says so of cookies.
+    /// - `Vary` and `Cache-Control: no-store`, when the session was used. A `Cache-Control` of the application's own
+    ///   stands if it holds `no-store`, or `private` on a response that hands nothing out.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        drop_set_cookie(headers, self.manager.cookie().name());
-        if let Some(set_cookie) = &self.set_cookie {
-            headers.append(SET_COOKIE, set_cookie.clone());
+        let shared = &*self.manager.shared;
+        shared.drop_own(headers);
+        if let Some((name, value)) = &self.handed_out {
+            headers.append(name.clone(), value.clone());
         }
         if self.used {
-            cache::depends_on_session(headers, self.set_cookie.is_some());
+            cache::depends_on_session(headers, shared.varies_by(), self.handed_out.is_some());
         }
     }
 
-    /// The session cookie to set or remove, if there is one.
+    /// The header field that hands a credential out or removes one, if there is one.
     #[must_use]
-    pub fn set_cookie(&self) -> Option<&HeaderValue> {
-        self.set_cookie.as_ref()
+    pub fn handed_out(&self) -> Option<(&HeaderName, &HeaderValue)> {
+        self.handed_out.as_ref().map(|(name, value)| (name, value))
     }
 
     /// Work that is due after the response has been sent, if there is some: run it in a task of its own. Dropping it
@@ -268,16 +295,43 @@ impl ResponseHeaders {
     }
 }
 
+impl Shared {
+    fn cookies(&self) -> impl Iterator<Item = &CookieConfig> {
+        self.transports.iter().filter_map(|transport| match transport {
+            Transport::Cookie(cookie) => Some(cookie),
+            _ => None,
+        })
+    }
+
+    /// The request's fields that may hold a session.
+    fn varies_by(&self) -> impl Iterator<Item = HeaderName> {
+        self.transports.iter().filter_map(Transport::varies_by)
+    }
+
+    /// Drops what the application put into the fields that are the sessions' own.
+    fn drop_own(&self, headers: &mut HeaderMap) {
+        for transport in &self.transports {
+            match transport {
+                Transport::Cookie(cookie) => drop_set_cookie(headers, cookie.name()),
+                Transport::Header(header) => _ = headers.remove(header.response_field()),
+            }
+        }
+    }
+}
+
 /// RFC 6265bis, section 4.1.1: a response never sets one cookie twice, and this name is ours alone.
 fn drop_set_cookie(headers: &mut HeaderMap, name: &str) {
     let all = headers.get_all(SET_COOKIE);
-    let ours = all.iter().filter(|value| cookie::is_named(value, name)).count();
+    let ours = all
+        .iter()
+        .filter(|value| transport::is_named(value, name))
+        .count();
     if ours == 0 {
         return;
     }
     let others: Vec<_> = all
         .iter()
-        .filter(|value| !cookie::is_named(value, name))
+        .filter(|value| !transport::is_named(value, name))
         .cloned()
         .collect();
     headers.remove(SET_COOKIE);

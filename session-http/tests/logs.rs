@@ -169,8 +169,8 @@ async fn no_id_is_in_any_log_line() {
     // The log is not empty, and holds what it should.
     for expected in [
         "the handler's own line",
-        "cookie_malformed",
-        "cookie_repeated",
+        "credential_malformed",
+        "credential_repeated",
         "session_failed",
     ] {
         assert!(log.contains(expected.as_bytes()), "{expected}");

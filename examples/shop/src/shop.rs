@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 use session_core::{ConfigError, SessionStore, Sessions};
-use session_http::{CookieConfig, CookieError, SchemeSource, SessionLayer, SessionManager};
+use session_http::{CookieConfig, CookieError, SchemeSource, SessionLayer, SessionManager, TransportError};
 use tracing::info;
 
 use crate::{cross_site, failure, routes};
@@ -39,7 +39,7 @@ pub fn shop(store: Arc<dyn SessionStore>, https_proxy: bool) -> Result<Router, S
         .cookie(cookie.build()?)
         .scheme_source(scheme)
         .on_error(failure::session)
-        .build();
+        .build()?;
     Ok(routes::routes()
         .layer(SessionLayer::new(manager))
         .layer(middleware::from_fn(cross_site::refuse))
@@ -95,6 +95,14 @@ pub enum SetupError {
     Sessions(ConfigError),
     /// The cookie's configuration.
     Cookie(CookieError),
+    /// The list of transports.
+    Transport(TransportError),
+}
+
+impl From<TransportError> for SetupError {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
+    }
 }
 
 impl From<ConfigError> for SetupError {
@@ -114,6 +122,7 @@ impl fmt::Display for SetupError {
         match self {
             Self::Sessions(error) => write!(f, "sessions: {error}"),
             Self::Cookie(error) => write!(f, "cookie: {error}"),
+            Self::Transport(error) => write!(f, "transports: {error}"),
         }
     }
 }

@@ -80,7 +80,8 @@ async fn removal_repeats_the_attributes_of_the_cookie() {
         .unwrap();
     let manager = SessionManager::builder(sessions(&Watched::shared()))
         .cookie(cookie)
-        .build();
+        .build()
+        .unwrap();
     let site = site_of(manager);
     let request = |path: &str| Request::get(path).body(Body::empty()).unwrap();
     let set = send(&site, request("/write/x")).await.all("set-cookie")[0].to_owned();
@@ -101,7 +102,8 @@ async fn removal_repeats_the_attributes_of_the_cookie() {
 async fn development_cookie_works_over_plain_http() {
     let manager = SessionManager::builder(sessions(&Watched::shared()))
         .cookie(CookieConfig::insecure_for_development())
-        .build();
+        .build()
+        .unwrap();
     let site = site_of(manager);
     let request = |path: &str| Request::get(format!("http://localhost{path}"));
     let answer = send(&site, request("/write/x").body(Body::empty()).unwrap()).await;
@@ -146,7 +148,8 @@ async fn forwarded_scheme_counts_only_when_chosen() {
     let store = Watched::shared();
     let behind_proxy = SessionManager::builder(sessions(&store))
         .scheme_source(SchemeSource::XForwardedProto)
-        .build();
+        .build()
+        .unwrap();
     let (direct, behind_proxy) = (site(&store), site_of(behind_proxy));
     let request = |proto: &str| {
         let request = Request::get("/write/x").header("x-forwarded-proto", proto);

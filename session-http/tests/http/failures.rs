@@ -162,7 +162,12 @@ async fn application_answers_errors_in_its_own_way() {
             .unwrap()
     };
     let store = Watched::shared();
-    let site = site_of(SessionManager::builder(sessions(&store)).on_error(own).build());
+    let site = site_of(
+        SessionManager::builder(sessions(&store))
+            .on_error(own)
+            .build()
+            .unwrap(),
+    );
     let mut browser = Browser::new(&site);
     browser.text("/write/x").await;
     let check = |answer: Answer, body: &str| {
@@ -345,7 +350,8 @@ async fn handler_that_gives_up_commits_nothing_in_any_layer() {
     let cookie = CookieConfig::builder().name("__Host-outer").build().unwrap();
     let outer = SessionManager::builder(sessions(&outer_store))
         .cookie(cookie)
-        .build();
+        .build()
+        .unwrap();
     let change = async |session: Session, request: Request, next: Next| {
         session.insert("value", &"changed".to_owned()).await.unwrap();
         next.run(request).await

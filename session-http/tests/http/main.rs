@@ -10,3 +10,4 @@ mod identity;
 mod manager;
 mod renewal;
 mod support;
+mod transports;

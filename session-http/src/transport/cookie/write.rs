@@ -7,15 +7,13 @@ use cookie::{
     time::{self, OffsetDateTime},
 };
 use http::HeaderValue;
-use session_core::SessionId;
 
 use super::{CookieConfig, CookieError, SameSite};
 
 impl CookieConfig {
-    /// `Set-Cookie` with the id of a session that `lasts` until its absolute deadline.
-    pub(crate) fn store(&self, id: &SessionId, lasts: Duration) -> Result<HeaderValue, CookieError> {
-        let text = id.expose();
-        let mut cookie = self.with_value(&text);
+    /// `Set-Cookie` with the credential of a session that `lasts` until its absolute deadline.
+    pub(crate) fn store(&self, credential: &str, lasts: Duration) -> Result<HeaderValue, CookieError> {
+        let mut cookie = self.with_value(credential);
         if self.persistent {
             cookie.set_max_age(time::Duration::seconds(max_age(lasts)));
         }

@@ -10,7 +10,7 @@ mod tests;
 use std::fmt;
 
 pub use self::build::CookieConfigBuilder;
-pub(crate) use self::{read::read, write::is_named};
+pub(crate) use self::write::is_named;
 
 /// How the session's cookie looks. Whatever browsers would reject is an error when it is built.
 ///

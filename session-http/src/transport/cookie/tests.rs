@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use session_core::SessionId;
 
 use super::*;
+use crate::transport::Found;
 
 const NAME: &str = CookieConfig::DEFAULT_NAME;
 
@@ -13,8 +14,7 @@ const ONE: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const TWO: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE";
 
 fn set_cookie(cookie: &CookieConfig, lasts: Duration) -> String {
-    let id: SessionId = ONE.parse().unwrap();
-    let header = cookie.store(&id, lasts).unwrap();
+    let header = cookie.store(ONE, lasts).unwrap();
     assert!(header.is_sensitive());
     header.to_str().unwrap().to_owned()
 }
@@ -239,9 +239,9 @@ fn headers(fields: &[&str]) -> HeaderMap {
 
 /// Whether a cookie of our name was there, and the id it held.
 fn presented(headers: &HeaderMap) -> (bool, Option<String>) {
-    let presented = read(headers, NAME);
-    let id = presented.id.map(|id| id.expose().to_string());
-    (presented.sent, id)
+    let found: Found<SessionId> = CookieConfig::default().find(headers);
+    let sent = found.is_sent();
+    (sent, found.judged("cookie").map(|id| id.expose().to_string()))
 }
 
 #[test]
