@@ -99,12 +99,6 @@ pub enum SetupError {
     Transport(TransportError),
 }
 
-impl From<TransportError> for SetupError {
-    fn from(error: TransportError) -> Self {
-        Self::Transport(error)
-    }
-}
-
 impl From<ConfigError> for SetupError {
     fn from(error: ConfigError) -> Self {
         Self::Sessions(error)
@@ -114,6 +108,12 @@ impl From<ConfigError> for SetupError {
 impl From<CookieError> for SetupError {
     fn from(error: CookieError) -> Self {
         Self::Cookie(error)
+    }
+}
+
+impl From<TransportError> for SetupError {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
     }
 }
 
@@ -132,6 +132,7 @@ impl error::Error for SetupError {
         match self {
             Self::Sessions(error) => Some(error),
             Self::Cookie(error) => Some(error),
+            Self::Transport(error) => Some(error),
         }
     }
 }
