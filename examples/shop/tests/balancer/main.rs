@@ -77,7 +77,7 @@ async fn central(configuration: &str, stickiness: Stickiness) {
     let mut front = Front::start(configuration, nodes.ports(), false);
     let mut visitors = visitors(&front, Keeps::Session).await;
 
-    shop_at_once(&mut visitors, 3, async || {}).await;
+    shop_at_once(&mut visitors, 2, async || {}).await;
     assert_no_errors(&visitors);
     for visitor in &visitors {
         match stickiness {
@@ -89,7 +89,7 @@ async fn central(configuration: &str, stickiness: Stickiness) {
 
     let dies = busiest(&visitors, &[]);
     let before = places(&visitors);
-    shop_at_once(&mut visitors, 6, async || nodes.kill(dies)).await;
+    shop_at_once(&mut visitors, 3, async || nodes.kill(dies)).await;
     assert_few_errors(&visitors);
     if stickiness != Stickiness::None {
         assert_moved_once_from(dies, &before, &visitors);
@@ -98,7 +98,7 @@ async fn central(configuration: &str, stickiness: Stickiness) {
     nodes.start_again(dies);
     until_seen(&front, dies).await;
     let away = places(&visitors);
-    shop_at_once(&mut visitors, 3, async || {}).await;
+    shop_at_once(&mut visitors, 2, async || {}).await;
     assert_no_errors(&visitors);
     match stickiness {
         Stickiness::None => assert_all_nodes_answered(&visitors, stickiness),
@@ -108,7 +108,7 @@ async fn central(configuration: &str, stickiness: Stickiness) {
 
     let leaves = busiest(&visitors, &[dies]);
     let before = places(&visitors);
-    shop_at_once(&mut visitors, 6, async || {
+    shop_at_once(&mut visitors, 3, async || {
         if configuration.starts_with("nginx/") {
             front.take_out(leaves);
         } else {
@@ -145,14 +145,14 @@ async fn alone(configuration: &str, stickiness: Stickiness) {
     let front = Front::start(configuration, nodes.ports(), false);
     let mut visitors = visitors(&front, Keeps::Nothing).await;
 
-    shop_at_once(&mut visitors, 3, async || {}).await;
+    shop_at_once(&mut visitors, 2, async || {}).await;
     assert_no_errors(&visitors);
     assert!(visitors.iter().all(|visitor| visitor.trail.len() == 1));
     assert_all_nodes_answered(&visitors, stickiness);
 
     let dies = busiest(&visitors, &[]);
     let before = places(&visitors);
-    shop_at_once(&mut visitors, 6, async || nodes.kill(dies)).await;
+    shop_at_once(&mut visitors, 3, async || nodes.kill(dies)).await;
     assert_few_errors(&visitors);
     assert_moved_once_from(dies, &before, &visitors);
     for (visitor, before) in visitors.iter().zip(&before) {
@@ -164,7 +164,7 @@ async fn alone(configuration: &str, stickiness: Stickiness) {
     nodes.start_again(dies);
     until_seen(&front, dies).await;
     let away = places(&visitors);
-    shop_at_once(&mut visitors, 3, async || {}).await;
+    shop_at_once(&mut visitors, 2, async || {}).await;
     assert_no_errors(&visitors);
     if stickiness == Stickiness::ComesBack {
         assert_at_most_back(dies, &before, &visitors);
@@ -175,7 +175,7 @@ async fn alone(configuration: &str, stickiness: Stickiness) {
     // HAProxy's own way of draining: nobody new, and those who are there stay.
     let leaves = busiest(&visitors, &[dies]);
     let before = places(&visitors);
-    shop_at_once(&mut visitors, 4, async || {
+    shop_at_once(&mut visitors, 3, async || {
         assert_eq!(
             front
                 .admin(&format!("set server shop/{leaves} state drain"))

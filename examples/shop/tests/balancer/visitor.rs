@@ -11,7 +11,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -23,6 +23,9 @@ const PRODUCTS: [&str; 3] = ["mug", "lamp", "tote"];
 
 /// Times that a page is asked for again after an error, before that is a failure of the test.
 const RELOADS: u32 = 40;
+
+/// Pieces that a visitor adds at most while it waits for something to happen.
+const MOST_ADDITIONS: usize = 12;
 
 /// What becomes of a session whose node is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,7 @@ pub(crate) struct Visitor {
     client: Client<HttpConnector, Body>,
     url: String,
     keeps: Keeps,
+    number: usize,
     name: String,
     product: &'static str,
     jar: BTreeMap<String, String>,
@@ -70,6 +74,7 @@ impl Visitor {
             client,
             url: url.to_owned(),
             keeps,
+            number,
             name: format!("visitor-{number}."),
             product: PRODUCTS[number % PRODUCTS.len()],
             jar: BTreeMap::new(),
@@ -142,6 +147,13 @@ impl Visitor {
                 self.pieces.1 += 1;
             }
         }
+        self.check_cart().await;
+    }
+
+    /// Looks at the list and at the cart.
+    async fn look(&mut self) {
+        let list = self.page("/").await;
+        self.check_count(&list.body);
         self.check_cart().await;
     }
 
@@ -275,35 +287,45 @@ impl Visitor {
     }
 }
 
-/// All visitors at once, each for some rounds; `halfway` happens when half of all rounds are done. Each visitor's
-/// trail begins at the node where it is.
-pub(crate) async fn shop_at_once(
-    visitors: &mut Vec<Visitor>,
-    rounds: usize,
-    halfway: impl AsyncFnOnce() -> (),
-) {
+/// All visitors at once, each for some rounds, then `midway` happens while they go on, then as many rounds again. Each
+/// visitor's trail begins at the node where it is.
+pub(crate) async fn shop_at_once(visitors: &mut Vec<Visitor>, rounds: usize, midway: impl AsyncFnOnce()) {
     let done = Arc::new(Semaphore::new(0));
-    let half = u32::try_from(visitors.len() * rounds / 2).unwrap();
+    let (happened, happens) = watch::channel(false);
+    let all = u32::try_from(visitors.len() * rounds).unwrap();
     let mut shopping = JoinSet::new();
     for mut visitor in visitors.drain(..) {
         let done = Arc::clone(&done);
+        let happens = happens.clone();
         visitor.trail = visitor.trail.last().cloned().into_iter().collect();
         visitor.errors = 0;
         shopping.spawn(async move {
+            for round in 0.. {
+                if *happens.borrow() {
+                    break;
+                }
+                // A cart has room for 99 pieces of a product: who waits for long only looks.
+                match round < MOST_ADDITIONS {
+                    true => visitor.shop().await,
+                    false => visitor.look().await,
+                }
+                done.add_permits(1);
+            }
             for _ in 0..rounds {
                 visitor.shop().await;
-                done.add_permits(1);
             }
             visitor
         });
     }
-    let reached = timeout(PATIENCE, done.acquire_many(half)).await;
+    let reached = timeout(PATIENCE, done.acquire_many(all)).await;
     if reached.is_ok() {
-        halfway().await;
+        midway().await;
     }
+    happened.send_replace(true);
     // If one has failed, this says why.
     *visitors = shopping.join_all().await;
-    reached.expect("half of the rounds in time").unwrap().forget();
+    visitors.sort_unstable_by_key(|visitor| visitor.number);
+    reached.expect("the first rounds in time").unwrap().forget();
 }
 
 /// The form of a page that goes to `action` and, unless that is empty, is about `product`.
