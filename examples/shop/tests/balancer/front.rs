@@ -243,7 +243,8 @@ fn launch(is_nginx: bool, folder: &Path) -> Child {
     })
 }
 
-fn signal(name: &str, id: u32) {
+/// Sends a process a signal.
+pub(crate) fn signal(name: &str, id: u32) {
     // Fails if it has ended, which is as well.
     let _ = Command::new("sh")
         .args(["-c", &format!("kill -{name} {id}")])
