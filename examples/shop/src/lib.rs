@@ -4,6 +4,7 @@ mod cart;
 mod catalogue;
 mod cross_site;
 mod failure;
+mod health;
 pub mod options;
 mod pages;
 mod preferences;

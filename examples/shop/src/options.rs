@@ -4,8 +4,10 @@ use std::{
     ffi::OsString,
     fmt,
     net::{Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
+use axum::http::HeaderValue;
 use lexopt::{Arg, Parser};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
@@ -24,6 +26,10 @@ Options:
                    redis+sentinel://HOST/SERVICE, redis+cluster://HOST …
                    [default: sqlite:shop-sessions.db, without that feature memory:]
   --https-proxy    an HTTPS proxy stands in front: the cookie is Secure and named __Host-session
+  --node NAME      which of several shops this is: every response says X-Node: NAME, so choose
+                   a name that tells nothing of the machine [default: no such header]
+  --drain SECONDS  when told to stop, go on serving so long while /readyz answers 503, for
+                   a balancer to notice; being told again ends it [default: 0]
   --log LEVEL      what goes to stderr: error, warn, info, debug, trace, or targets such as
                    warn,shop=debug [default: the variable RUST_LOG, else info]
   --help           print this and stop
@@ -35,6 +41,12 @@ const DEFAULT_STORE: &str = match cfg!(feature = "sqlite") {
     true => "sqlite:shop-sessions.db",
     false => "memory:",
 };
+
+/// Characters in the name of a node.
+const LONGEST_NAME: usize = 32;
+
+/// Seconds: a shop that still serves after a day was not told to stop.
+const LONGEST_DRAIN: u64 = 24 * 60 * 60;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -56,6 +68,10 @@ pub struct Options {
     pub store: String,
     /// Whether an HTTPS proxy stands in front.
     pub https_proxy: bool,
+    /// The name of this shop among several.
+    pub node: Option<HeaderValue>,
+    /// How long to go on serving once told to stop.
+    pub drain: Duration,
     /// What is logged.
     pub log: Targets,
 }
@@ -72,6 +88,8 @@ pub fn parse(
     let mut listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 3000));
     let mut store = DEFAULT_STORE.to_owned();
     let mut https_proxy = false;
+    let mut node = None;
+    let mut drain = Duration::ZERO;
     let mut log = None;
 
     let mut parser = Parser::from_args(arguments);
@@ -80,6 +98,8 @@ pub fn parse(
             Arg::Long("listen") => listen = address(&text(&mut parser, "--listen")?)?,
             Arg::Long("store") => store = text(&mut parser, "--store")?,
             Arg::Long("https-proxy") => https_proxy = true,
+            Arg::Long("node") => node = Some(alias(&text(&mut parser, "--node")?)?),
+            Arg::Long("drain") => drain = seconds(&text(&mut parser, "--drain")?)?,
             Arg::Long("log") => log = Some(targets("--log", &text(&mut parser, "--log")?)?),
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
@@ -101,6 +121,8 @@ pub fn parse(
         listen,
         store,
         https_proxy,
+        node,
+        drain,
         log,
     }))
 }
@@ -121,6 +143,32 @@ fn address(value: &str) -> Result<SocketAddr, UsageError> {
             "--listen {value:?}: an address is IP:PORT, such as 127.0.0.1:3000 or [::1]:3000, or a port alone"
         ))
     })
+}
+
+fn alias(value: &str) -> Result<HeaderValue, UsageError> {
+    let wrong = || {
+        UsageError(format!(
+            "--node {value:?}: a name is 1 to {LONGEST_NAME} letters, digits, - and _, such as a"
+        ))
+    };
+    let fits = (1..=LONGEST_NAME).contains(&value.len())
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    // Characters that pass are those of a header.
+    HeaderValue::from_str(value)
+        .ok()
+        .filter(|_| fits)
+        .ok_or_else(wrong)
+}
+
+fn seconds(value: &str) -> Result<Duration, UsageError> {
+    match value.parse() {
+        Ok(seconds) if seconds <= LONGEST_DRAIN => Ok(Duration::from_secs(seconds)),
+        _ => Err(UsageError(format!(
+            "--drain {value:?}: a whole number of seconds, at most {LONGEST_DRAIN}"
+        ))),
+    }
 }
 
 fn targets(origin: &str, value: &str) -> Result<Targets, UsageError> {
@@ -174,6 +222,7 @@ mod tests {
         assert_eq!(options.listen.to_string(), "127.0.0.1:3000");
         assert_eq!(options.store, DEFAULT_STORE);
         assert!(!options.https_proxy);
+        assert_eq!((options.node, options.drain), (None, Duration::ZERO));
         assert_eq!(options.log, "info".parse().unwrap());
     }
 
@@ -183,6 +232,9 @@ mod tests {
             parsed("--listen=[::1]:80 --store memory: --https-proxy --log warn,shop=debug").unwrap();
         assert_eq!(options.listen.to_string(), "[::1]:80");
         assert!(options.https_proxy);
+        let options = parsed("--node=north-1_b --drain 20").unwrap();
+        assert_eq!(options.node.unwrap(), "north-1_b");
+        assert_eq!(options.drain, Duration::from_secs(20));
         assert_eq!(
             parsed("--listen 8080").unwrap().listen.to_string(),
             "127.0.0.1:8080"
@@ -198,6 +250,12 @@ mod tests {
             ("--listen shop.example:80", "127.0.0.1:3000"),
             ("--listen 65536", "127.0.0.1:3000"),
             ("--listen 0.0.0.0:80", "--https-proxy"),
+            ("--node=", "--node \"\""),
+            ("--node 10.0.0.1:3000", "--node \"10.0.0.1:3000\""),
+            ("--node aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "1 to 32"),
+            ("--drain 1.5", "whole number"),
+            ("--drain -1", "--drain"),
+            ("--drain 86401", "86400"),
             ("--log loud", "--log \"loud\""),
             ("--colour", "--colour"),
             ("extra", "extra"),

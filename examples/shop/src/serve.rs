@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     SetupError,
+    health::{self, Health},
     options::Options,
     shop,
     stores::{self, StoreUrlError},
@@ -30,7 +31,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SWEEP_AT_MOST: usize = 500;
 
 /// Serves the shop until the process is told to stop (Ctrl-C, or SIGTERM), then lets requests in flight end, for five
-/// seconds at most.
+/// seconds at most. With [`Options::drain`] it goes on serving for that time before, and says that it is not ready.
 ///
 /// Once it listens, it prints one line to standard output: `shop: http://127.0.0.1:3000/ (sessions in memory)`.
 ///
@@ -42,6 +43,9 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
     let stop = stop_signal().map_err(ServeError::Signals)?;
     let opened = stores::open(&options.store).await?;
     let shop = shop(Arc::clone(&opened.store), options.https_proxy)?;
+    let health = Health::default();
+    let shop = health::around(shop, &health, options.node.clone());
+    let drain = options.drain;
     let listen = |source| ServeError::Listen {
         address: options.listen,
         source,
@@ -59,6 +63,8 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
     let (stopping, stopped) = oneshot::channel();
     let server = axum::serve(listener, shop).with_graceful_shutdown(async move {
         stop.await;
+        health.leave();
+        linger(drain).await;
         info!("stopping: requests in flight have {LAST_REQUESTS:?}");
         // If nobody waits, the server has ended already.
         let _ = stopping.send(());
@@ -73,6 +79,21 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
     drop(sweeper);
     info!("stopped");
     ended
+}
+
+/// Goes on for so long, or until the process is told to stop once more.
+async fn linger(long: Duration) {
+    if long.is_zero() {
+        return;
+    }
+    info!("draining: no longer ready, and stopping in {long:?}");
+    match stop_signal() {
+        Ok(again) => {
+            // Either way it is over.
+            let _ = time::timeout(long, again).await;
+        }
+        Err(_) => time::sleep(long).await,
+    }
 }
 
 /// Ends when the last requests have had their time.

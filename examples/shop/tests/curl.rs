@@ -692,7 +692,15 @@ fn help_version_and_nonsense() {
     let help = run("--help");
     assert!(help.status.success());
     let text = String::from_utf8(help.stdout).unwrap();
-    for option in ["--listen", "--store", "--https-proxy", "--log", "--version"] {
+    for option in [
+        "--listen",
+        "--store",
+        "--https-proxy",
+        "--node",
+        "--drain",
+        "--log",
+        "--version",
+    ] {
         assert!(text.contains(option), "{option}: {text}");
     }
     let version = run("--version");
@@ -746,6 +754,42 @@ fn stopping_shop_answers_the_requests_in_flight() {
         status.success() && log.contains("stopped") && !log.contains("they are cut"),
         "{status}\n{log}"
     );
+}
+
+#[test]
+fn draining_shop_serves_until_it_is_told_again() {
+    let mut shop = Shop::start(&["--node", "a", "--drain", "3600"]);
+    let id = begin(&shop);
+    let page = get(&shop, "/cart", &id);
+    assert_eq!(
+        (page.header("x-node"), page.header("connection")),
+        (Some("a"), None)
+    );
+    assert_eq!(curl(&shop, "/readyz", &[]).status, 200);
+    shop.terminate();
+    let asked = Instant::now();
+    while curl(&shop, "/readyz", &[]).status != 503 {
+        assert!(asked.elapsed() < PATIENCE, "the shop is ready as ever");
+    }
+    assert_eq!(curl(&shop, "/healthz", &[]).status, 200);
+    let added = post(&shop, "/cart/add", &id, "product=mug").answer();
+    assert_eq!(added.status, 303, "{}", added.body);
+    assert_eq!(added.header("connection"), Some("close"));
+    assert_eq!(pieces(&shop, &id), 2);
+    shop.terminate();
+    let (status, log) = shop.ended();
+    assert!(
+        status.success() && log.contains("draining") && log.contains("stopped"),
+        "{status}\n{log}"
+    );
+}
+
+#[test]
+fn drain_ends_by_itself() {
+    let mut shop = Shop::start(&["--drain", "1"]);
+    shop.terminate();
+    let (status, log) = shop.ended();
+    assert!(status.success() && log.contains("draining"), "{status}\n{log}");
 }
 
 #[test]

@@ -86,6 +86,11 @@ impl Shop {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits until the process has ended; its status and its log, in which no id may be.
     pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
         let start = Instant::now();
