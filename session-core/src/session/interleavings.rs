@@ -36,6 +36,12 @@ pub(super) enum Fault {
     CreateAgain,
     /// A record remembers its last write alone, and a write that is not it counts as not applied.
     OneWriteId,
+    /// A session that is to be ended is ended even when it has become another subject's.
+    EndsAnothers,
+    /// A log-in makes room before its own record is there.
+    RoomIsMadeFirst,
+    /// Of two log-ins at once, each takes the other for the older.
+    EachEndsTheOther,
 }
 
 /// What happens to a store call.
