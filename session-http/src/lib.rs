@@ -9,6 +9,8 @@ mod event;
 #[cfg(feature = "tower")]
 mod layer;
 mod manager;
+#[cfg(feature = "tower")]
+mod outage;
 mod scheme;
 
 // Both are in this crate's API.
@@ -17,13 +19,16 @@ pub use session_core;
 
 #[cfg(feature = "axum")]
 pub use self::axum::MissingLayer;
-#[cfg(feature = "tower")]
-pub use self::layer::{Session, SessionLayer, SessionService};
 pub use self::{
     cookie::{CookieConfig, CookieConfigBuilder, CookieError, SameSite},
     error::Error,
     manager::{ResponseHeaders, SessionManager, SessionManagerBuilder, Visit},
     scheme::SchemeSource,
+};
+#[cfg(feature = "tower")]
+pub use self::{
+    layer::{Session, SessionLayer, SessionService},
+    outage::{Outage, OutageLayer, OutageService},
 };
 
 /// The quick start of the workspace's README compiles.

@@ -8,5 +8,6 @@ mod cookies;
 mod failures;
 mod identity;
 mod manager;
+mod outage;
 mod renewal;
 mod support;
