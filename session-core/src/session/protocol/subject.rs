@@ -209,12 +209,9 @@ impl Inner {
     }
 }
 
-/// Whether `other` is a log-in at this very moment that comes after `own`: then it lists after its own write too, and both must
-/// agree on who stays. One that seems later for another reason (a clock that is off) counts as older.
+/// Whether `other` is a log-in of about the same moment that comes after `own`: then both may see each other, and must agree on
+/// who stays. One that seems later by more than clocks differ has a clock that is off, and counts as older.
 fn comes_after(other: &Owned, own: &Own<'_>) -> bool {
-    let (live, at) = (other.live(), own.live.authenticated_at);
-    let Some((theirs, ours)) = live.authenticated_at.zip(at) else {
-        return false;
-    };
-    !live.confirmed && theirs.since(ours) <= SKEW && (theirs, other.key()) > (ours, own.key)
+    let times = other.live().authenticated_at.zip(own.live.authenticated_at);
+    times.is_some_and(|(theirs, ours)| theirs.since(ours) <= SKEW && (theirs, other.key()) > (ours, own.key))
 }
