@@ -40,8 +40,8 @@ pub use self::codec::{Codec, CodecError, CodecErrorKind, Codecs, Encoded};
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "session")]
 pub use self::session::{
-    ClientAction, Committed, ConfigError, Lengths, RetiredIdPolicy, Session, SessionError, SessionInfo,
-    Sessions, SessionsBuilder, Upkeep,
+    Assurance, ClientAction, Committed, ConfigError, Lengths, OnLimit, OwnSession, RetiredIdPolicy, Session,
+    SessionError, SessionInfo, Sessions, SessionsBuilder, Upkeep,
 };
 #[cfg(feature = "sweeper")]
 pub use self::sweeper::Sweeper;

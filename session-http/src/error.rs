@@ -31,7 +31,8 @@ impl Error {
     /// | status | when |
     /// |---|---|
     /// | 503 | the store is unavailable or full, or the record is of a newer version; a later try may succeed |
-    /// | 409 | the session was logged out meanwhile, or others were faster every time; nothing was written |
+    /// | 409 | the session was logged out meanwhile, or others were faster every time, or the user is logged in as often as allowed; nothing was written |
+    /// | 403 | the last log-in is too long ago for what was asked ([`require_fresh`](session_core::Session::require_fresh)) |
     /// | 500 | everything else: an unreadable or oversized record, a value that its codec refuses, no randomness |
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -42,7 +43,10 @@ impl Error {
                 }
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             },
-            Self::Session(SessionError::Gone | SessionError::Contended { .. }) => StatusCode::CONFLICT,
+            Self::Session(
+                SessionError::Gone | SessionError::Contended { .. } | SessionError::TooManySessions { .. },
+            ) => StatusCode::CONFLICT,
+            Self::Session(SessionError::NotFresh { .. }) => StatusCode::FORBIDDEN,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -53,6 +57,10 @@ impl Error {
     pub fn response(&self) -> Response<Bytes> {
         let status = self.status();
         let text = match status {
+            _ if matches!(self, Self::Session(SessionError::TooManySessions { .. })) => {
+                "You are logged in on as many devices as allowed. Log out on one of them and try again.\n"
+            }
+            StatusCode::FORBIDDEN => "This needs a fresh login. Please log in again.\n",
             StatusCode::SERVICE_UNAVAILABLE => {
                 "Your session cannot be reached right now. Please try again.\n"
             }

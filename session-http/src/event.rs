@@ -70,7 +70,7 @@ pub(crate) fn session_failed(error: &Error) {
     let status = error.status();
     let source = std::error::Error::source(error).map(ToString::to_string);
     let source = source.as_deref().unwrap_or_default();
-    if status == StatusCode::CONFLICT {
+    if status.is_client_error() {
         tracing::warn!(
             target: TARGET,
             event = "session_failed",
@@ -87,6 +87,24 @@ pub(crate) fn session_failed(error: &Error) {
             "{error}"
         );
     }
+}
+
+#[cfg(feature = "tower")]
+pub(crate) fn outage_tolerated() {
+    tracing::warn!(
+        target: TARGET,
+        event = "outage_tolerated",
+        "the store cannot be reached; the request was answered without its session"
+    );
+}
+
+#[cfg(feature = "tower")]
+pub(crate) fn outage_layer_outside() {
+    tracing::error!(
+        target: TARGET,
+        event = "outage_layer_outside",
+        "an OutageLayer found no session: put it inside SessionLayer; until then its routes fail closed"
+    );
 }
 
 /// The span of what follows the response; its parent is the request's.

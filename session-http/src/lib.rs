@@ -8,6 +8,8 @@ mod event;
 #[cfg(feature = "tower")]
 mod layer;
 mod manager;
+#[cfg(feature = "tower")]
+mod outage;
 mod scheme;
 mod transport;
 
@@ -17,8 +19,6 @@ pub use session_core;
 
 #[cfg(feature = "axum")]
 pub use self::axum::MissingLayer;
-#[cfg(feature = "tower")]
-pub use self::layer::{Session, SessionLayer, SessionService};
 pub use self::{
     error::Error,
     manager::{ResponseHeaders, SessionManager, SessionManagerBuilder, Visit},
@@ -27,6 +27,11 @@ pub use self::{
         CookieConfig, CookieConfigBuilder, CookieError, HeaderConfig, HeaderError, SameSite, Transport,
         TransportError,
     },
+};
+#[cfg(feature = "tower")]
+pub use self::{
+    layer::{Session, SessionLayer, SessionService},
+    outage::{Outage, OutageLayer, OutageService},
 };
 
 /// The quick start of the workspace's README compiles.

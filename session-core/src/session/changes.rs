@@ -41,6 +41,11 @@ impl Changes {
         self.edits.is_empty() && self.log_in.is_none()
     }
 
+    /// Whom a log-in during this request made the session's subject.
+    pub(super) fn logs_in(&self) -> Option<&Subject> {
+        self.log_in.as_ref().map(|log_in| &log_in.subject)
+    }
+
     pub(super) fn put(&mut self, name: &str, attribute: Attribute) {
         self.forget(name);
         self.edits.push(Edit::Put(name.to_owned(), attribute));

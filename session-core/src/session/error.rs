@@ -1,6 +1,6 @@
 //! What can go wrong with a session.
 
-use std::{error, fmt};
+use std::{error, fmt, time::Duration};
 
 use crate::{Error, ErrorKind, RandomError, codec::CodecError};
 
@@ -13,6 +13,18 @@ pub enum SessionError {
     Store(Error),
     /// The session was ended meanwhile (logged out, or expired). Nothing was written, nothing brought back.
     Gone,
+    /// The log-in was refused: its subject has as many sessions as it may have
+    /// ([`SessionsBuilder::max_per_subject`](super::SessionsBuilder::max_per_subject)). Nothing was written; the session in the
+    /// store and the handle are as they were before this request changed anything.
+    TooManySessions {
+        /// Sessions that a subject may have.
+        limit: usize,
+    },
+    /// The last log-in is too long ago, or there was none ([`Session::require_fresh`](super::Session::require_fresh)).
+    NotFresh {
+        /// How long ago it may be.
+        within: Duration,
+    },
     /// Others changed the session at every attempt. Nothing was written; the request may be repeated.
     Contended {
         /// Attempts that were made.
@@ -88,6 +100,15 @@ impl fmt::Display for SessionError {
         match self {
             Self::Store(error) => error.fmt(f),
             Self::Gone => f.write_str("the session has been ended meanwhile; nothing was written"),
+            Self::TooManySessions { limit } => {
+                write!(
+                    f,
+                    "the subject has {limit} sessions already, as many as it may have"
+                )
+            }
+            Self::NotFresh { within } => {
+                write!(f, "there was no log-in within {within:?}; log in again")
+            }
             Self::Contended { attempts } => {
                 write!(
                     f,

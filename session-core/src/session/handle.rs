@@ -16,10 +16,11 @@ use super::{
     Committed, Lengths, SessionError, Sessions,
     changes::{Change, LogIn},
     envelope::{Attribute, attribute_len},
-    protocol::State,
+    protocol::{SKEW, State},
+    sessions::Inner,
 };
 use crate::{
-    Error, ErrorKind, SessionId, Subject, Timestamp,
+    SessionId, Subject, Timestamp,
     codec::{CodecError, Codecs},
 };
 
@@ -39,6 +40,10 @@ pub struct Session {
 struct Shared {
     sessions: Sessions,
     used: AtomicBool,
+    /// Whether the application goes on without a store that cannot be reached.
+    tolerant: AtomicBool,
+    /// Whether it does.
+    degraded: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -69,6 +74,8 @@ impl Session {
             shared: Arc::new(Shared {
                 sessions,
                 used: AtomicBool::new(false),
+                tolerant: AtomicBool::new(false),
+                degraded: AtomicBool::new(false),
                 state,
             }),
         }
@@ -102,7 +109,7 @@ impl Session {
         T: Serialize + DeserializeOwned,
     {
         check_name(name)?;
-        let mut state = self.loaded().await?;
+        let mut state = self.loaded_to_change().await?;
         let attribute = encode(self.codecs(), name, value)?;
         self.check_size(&state, name, &attribute)?;
         state
@@ -127,7 +134,7 @@ impl Session {
         F: Fn(Option<T>) -> T + Send + Sync + 'static,
     {
         check_name(name)?;
-        let mut state = self.loaded().await?;
+        let mut state = self.loaded_to_change().await?;
         let run = {
             let (codecs, name) = (self.codecs().clone(), name.to_owned());
             move |old: Option<&Attribute>| {
@@ -154,7 +161,7 @@ impl Session {
     ///
     /// Those of loading.
     pub async fn remove(&self, name: &str) -> Result<bool, SessionError> {
-        let mut state = self.loaded().await?;
+        let mut state = self.loaded_to_change().await?;
         let was_there = state.view_mut().live.attributes.remove(name).is_some();
         state.changes.remove(name);
         Ok(was_there)
@@ -166,7 +173,7 @@ impl Session {
     ///
     /// Those of loading.
     pub async fn clear(&self) -> Result<(), SessionError> {
-        let mut state = self.loaded().await?;
+        let mut state = self.loaded_to_change().await?;
         state.view_mut().live.attributes.clear();
         state.changes.clear();
         Ok(())
@@ -233,7 +240,7 @@ impl Session {
     ///
     /// Those of loading.
     pub async fn log_in_for(&self, subject: Subject, lengths: Lengths) -> Result<(), SessionError> {
-        let mut state = self.loaded().await?;
+        let mut state = self.loaded_to_change().await?;
         if state
             .view()
             .subject
@@ -263,7 +270,7 @@ impl Session {
     ///
     /// Those of loading.
     pub async fn renew(&self) -> Result<(), SessionError> {
-        self.loaded().await?.privilege_changed();
+        self.loaded_to_change().await?.privilege_changed();
         Ok(())
     }
 
@@ -277,6 +284,7 @@ impl Session {
     /// [`SessionError::Store`], [`SessionError::Contended`]: the session may live. Tell the client, and let it repeat.
     pub async fn log_out(&self) -> Result<(), SessionError> {
         let mut state = self.loaded_to_end().await?;
+        state.check_reachable()?;
         self.shared.sessions.inner.log_out(&mut state).await
     }
 
@@ -287,6 +295,7 @@ impl Session {
     /// As [`Session::log_out`]; `Unsupported` if the store has no index by subject: then nothing was ended.
     pub async fn log_out_everywhere(&self) -> Result<u64, SessionError> {
         let mut state = self.loaded_to_end().await?;
+        state.check_reachable()?;
         let inner = &self.shared.sessions.inner;
         let ended = inner.delete_all(&state, false).await?;
         inner.log_out(&mut state).await?;
@@ -300,7 +309,7 @@ impl Session {
     ///
     /// [`SessionError::Store`]: some may live; repeat. `Unsupported` if the store has no index by subject.
     pub async fn log_out_elsewhere(&self) -> Result<u64, SessionError> {
-        let state = self.loaded().await?;
+        let state = self.loaded_to_change().await?;
         self.shared.sessions.inner.delete_all(&state, true).await
     }
 
@@ -311,14 +320,10 @@ impl Session {
     /// [`SessionError::Store`]; `Unsupported` if the store has no index by subject.
     pub async fn sessions_of_subject(&self) -> Result<usize, SessionError> {
         let state = self.loaded().await?;
-        let store = &self.shared.sessions.inner.store;
         let Some(subject) = &state.view().subject else {
             return Ok(0);
         };
-        let Some(subjects) = store.subjects() else {
-            return Err(Error::new(ErrorKind::Unsupported, store.profile().name).into());
-        };
-        Ok(subjects.list(subject).await?.len())
+        Ok(self.inner().subjects()?.list(subject).await?.len())
     }
 
     /// Writes what changed, and renews the id if that is due. To be called before the response is sent: what the
@@ -341,15 +346,76 @@ impl Session {
         self.shared.sessions.commit(&mut state).await
     }
 
+    /// Whether the last log-in is less than `within` ago; `false` where nobody has logged in. For what should not be done by
+    /// whoever finds the browser open: a new password, an address, a payment ([`Session::FRESH`]). An asker gets fresh by
+    /// [`Session::log_in`] again. A log-in more than 5 s in the future is not fresh: a clock is off.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn is_fresh(&self, within: Duration) -> Result<bool, SessionError> {
+        let state = self.loaded().await?;
+        let (now, view) = (self.inner().clock.now(), state.view());
+        let logged_in = view.live.authenticated_at.filter(|_| view.subject.is_some());
+        Ok(logged_in.is_some_and(|at| now.since(at) < within && at.since(now) <= SKEW))
+    }
+
+    /// How long ago a log-in may be before something sensitive: 5 minutes. (OWASP ASVS 5.0, 7.5.1, asks for full
+    /// re-authentication before an account's sensitive attributes are changed, and leaves the time to the application.)
+    pub const FRESH: Duration = Duration::from_secs(5 * 60);
+
+    /// [`Session::is_fresh`], or an error to answer with.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NotFresh`]: nobody is logged in, or the log-in is `within` or longer ago. Those of loading.
+    pub async fn require_fresh(&self, within: Duration) -> Result<(), SessionError> {
+        match self.is_fresh(within).await? {
+            true => Ok(()),
+            false => Err(SessionError::NotFresh { within }),
+        }
+    }
+
+    /// From now on in this request, a session that cannot be loaded because the store is `Unavailable` is an empty one to
+    /// read from, instead of an error: for a page that is worth showing without it. Nobody is logged in there, and
+    /// [`Session::is_degraded`] tells why. Whatever would change it (log-out too) is the store's own error as ever, and a commit
+    /// writes nothing, hands out no id and takes none away: once the store is back, the same id reaches the same session.
+    ///
+    /// It is this error alone: `Corrupt`, `NewerFormat` and the rest stay errors, and so does a store that fails
+    /// after the session was loaded. Without this call, or after [`Session::fail_closed`], a session that cannot be loaded is
+    /// never taken for an absent one.
+    pub fn tolerate_outage(&self) {
+        self.shared.tolerant.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes [`Session::tolerate_outage`] back, for a session that has not been used yet.
+    pub fn fail_closed(&self) {
+        self.shared.tolerant.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the session was used while its store could not be reached, and the request goes on without it
+    /// ([`Session::tolerate_outage`]): what it tells says nothing of the visitor. `false` before its first use.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.shared.degraded.load(Ordering::Relaxed)
+    }
+
     /// Whether anything was asked of the session in this request. A response that may depend on it must not be cached.
     #[must_use]
     pub fn is_used(&self) -> bool {
         self.shared.used.load(Ordering::Relaxed)
     }
 
-    async fn loaded(&self) -> Result<MutexGuard<'_, State>, SessionError> {
+    pub(super) async fn loaded(&self) -> Result<MutexGuard<'_, State>, SessionError> {
         let state = self.loaded_to_end().await?;
         state.check_known()?;
+        Ok(state)
+    }
+
+    /// Loaded for a call that changes something: not without the store.
+    pub(super) async fn loaded_to_change(&self) -> Result<MutexGuard<'_, State>, SessionError> {
+        let state = self.loaded().await?;
+        state.check_reachable()?;
         Ok(state)
     }
 
@@ -357,8 +423,14 @@ impl Session {
     async fn loaded_to_end(&self) -> Result<MutexGuard<'_, State>, SessionError> {
         self.shared.used.store(true, Ordering::Relaxed);
         let mut state = self.shared.state.lock().await;
-        self.shared.sessions.inner.load(&mut state).await?;
+        let tolerant = self.shared.tolerant.load(Ordering::Relaxed);
+        let degraded = self.inner().load_or_go_on(&mut state, tolerant).await?;
+        self.shared.degraded.store(degraded, Ordering::Relaxed);
         Ok(state)
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.shared.sessions.inner
     }
 
     fn codecs(&self) -> &Codecs {

@@ -18,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{ClientAction, Lengths, Session, SessionError, Sessions};
+use super::{ClientAction, Lengths, OnLimit, Session, SessionError, Sessions};
 use crate::{
     Clock, Error, ErrorKind, MemoryStore, Record, Result, SessionId, SessionKey, SessionStore, StoreProfile,
     Stored, Subject, Subjects, Sweep, Timestamp, Version,
@@ -36,6 +36,12 @@ pub(super) enum Fault {
     CreateAgain,
     /// A record remembers its last write alone, and a write that is not it counts as not applied.
     OneWriteId,
+    /// A session that is to be ended is ended even when it has become another subject's.
+    EndsAnothers,
+    /// A log-in makes room before its own record is there.
+    RoomIsMadeFirst,
+    /// Of two log-ins at once, each takes the other for the older.
+    EachEndsTheOther,
 }
 
 /// What happens to a store call.
@@ -58,13 +64,15 @@ const LOST_REPLIES: (&[Fate], &[Fate]) = (&[Fate::Works, Fate::ReplyLost], &[Fat
 #[derive(Debug, Clone, Copy)]
 struct Call {
     writes: bool,
-    key: SessionKey,
+    /// `None`: any.
+    key: Option<SessionKey>,
 }
 
 impl Call {
     /// Whether the order of the two makes no difference to anybody.
     fn commutes_with(self, other: Self) -> bool {
-        self.key != other.key || !(self.writes || other.writes)
+        let apart = self.key.zip(other.key).is_some_and(|(key, other)| key != other);
+        apart || !(self.writes || other.writes)
     }
 }
 
@@ -80,6 +88,8 @@ struct Stage {
     /// The fate of the next call to go on.
     fate: Mutex<Option<Fate>>,
     late: Mutex<Vec<LateCall>>,
+    /// Every key that was created, in order: the keys themselves are random, and a run must be one that can be repeated.
+    created: Mutex<Vec<SessionKey>>,
 }
 
 /// The memory store, one call at a time.
@@ -118,7 +128,12 @@ impl Stepped {
         T: 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let fate = self.stop(Call { writes, key }).await;
+        let fate = self
+            .stop(Call {
+                writes,
+                key: Some(key),
+            })
+            .await;
         let unavailable = || Error::new(ErrorKind::Unavailable, "memory").with_detail(format!("{fate:?}"));
         match fate {
             Fate::Works => run(self.store.clone()).await,
@@ -144,6 +159,7 @@ impl Stepped {
 impl SessionStore for Stepped {
     async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
         let (key, record) = (*key, record.clone());
+        self.stage.created.lock().unwrap().push(key);
         self.call(true, key, move |store| async move {
             store.create(&key, &record, ttl).await
         })
@@ -193,11 +209,35 @@ impl SessionStore for Stepped {
     }
 
     fn subjects(&self) -> Option<&dyn Subjects> {
-        self.store.subjects()
+        Some(self)
     }
 
     fn sweep(&self) -> Option<&dyn Sweep> {
         None
+    }
+}
+
+/// The list is one call, as the store's is; it may fail like a read.
+#[async_trait]
+impl Subjects for Stepped {
+    async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
+        let any = Call {
+            writes: false,
+            key: None,
+        };
+        match self.stop(any).await {
+            Fate::Works => {
+                let mut keys = self.store.list(subject).await?;
+                let created = self.stage.created.lock().unwrap();
+                keys.sort_by_key(|key| created.iter().position(|other| other == key));
+                Ok(keys)
+            }
+            fate => Err(Error::new(ErrorKind::Unavailable, "memory").with_detail(format!("{fate:?}"))),
+        }
+    }
+
+    async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64> {
+        self.store.delete_all(subject, except).await
     }
 }
 
@@ -227,8 +267,16 @@ enum Request {
     /// Adds one to a counter.
     Add,
     LogOut,
+    /// Another browser of the same subject's logs in.
+    LogIn,
+    /// The session's own browser logs in again.
+    LogInAgain,
+    /// The session's own browser logs in as somebody else.
+    BecomeAnother,
+    /// Another session of the same subject's ends this one.
+    EndOther,
 }
-use Request::{Add, Elevate, LogOut, Renew, RenewAdd};
+use Request::{Add, BecomeAnother, Elevate, EndOther, LogIn, LogInAgain, LogOut, Renew, RenewAdd};
 
 type Outcome = std::result::Result<ClientAction, SessionError>;
 type Running = Pin<Box<dyn Future<Output = Outcome>>>;
@@ -245,7 +293,7 @@ impl Request {
         matches!(self, Add | RenewAdd | Elevate)
     }
 
-    fn start(self, session: Session) -> Running {
+    fn start(self, session: Session, at: usize, subject: Subject, first: SessionKey) -> Running {
         Box::pin(async move {
             match self {
                 Renew => drop(session.subject().await?),
@@ -255,6 +303,20 @@ impl Request {
                 }
                 Add | RenewAdd => add(&session).await?,
                 LogOut => session.log_out().await?,
+                LogIn => {
+                    session.log_in(subject).await?;
+                    session.insert("who", &(at as u32 + 1)).await?;
+                }
+                LogInAgain => {
+                    // Too late for the session, it is another.
+                    let is_new = session.get::<bool>("mark").await?.is_none();
+                    session.log_in(subject).await?;
+                    if is_new {
+                        session.insert("who", &(at as u32 + 1)).await?;
+                    }
+                }
+                BecomeAnother => session.log_in(another(&subject)).await?,
+                EndOther => drop(session.end_other(&first).await?),
             }
             Ok(session.commit().await?.client)
         })
@@ -320,6 +382,7 @@ enum Orders {
 
 struct Explorer {
     requests: Vec<Request>,
+    per_subject: Option<(usize, OnLimit)>,
     faults: usize,
     /// What may happen to a write, and to a read, while there are faults left.
     fates: (&'static [Fate], &'static [Fate]),
@@ -365,28 +428,45 @@ impl Explorer {
             let builder = Sessions::builder(Arc::new(stepped))
                 .clock(clock.clone())
                 .renew_every(interval);
-            builder.planted(self.planted).build().unwrap()
+            let builder = builder.planted(self.planted);
+            match self.per_subject {
+                Some((limit, on_limit)) => builder.max_per_subject(limit, on_limit),
+                None => builder,
+            }
+            .build()
+            .unwrap()
         };
         let (quiet, due) = (sessions(None), sessions(Some(Duration::from_secs(60))));
         let subject = Subject::new(&**SessionId::random().unwrap().expose()).unwrap();
         let first = set_up(&quiet, &subject);
+        let second = self
+            .requests
+            .contains(&EndOther)
+            .then(|| set_up(&quiet, &subject));
         clock.0.store(120_000, Ordering::Relaxed);
         stage.stepping.store(true, Ordering::Relaxed);
 
         let open = |request: &Request| match request {
             Renew | RenewAdd => due.open(Some(first.clone())),
+            LogIn => quiet.open(None),
+            EndOther => quiet.open(second.clone()),
             _ => quiet.open(Some(first.clone())),
         };
         let mut running: Vec<Option<Running>> = self
             .requests
             .iter()
-            .map(|request| Some(request.start(open(request))))
+            .enumerate()
+            .map(|(at, request)| {
+                let key = first.key(quiet.namespace());
+                Some(request.start(open(request), at, subject.clone(), key))
+            })
             .collect();
         let mut outcomes: Vec<Option<Outcome>> = self.requests.iter().map(|_| None).collect();
         let mut stopped_at: Vec<Option<Call>> = vec![None; running.len()];
         let mut faults = self.faults;
         // To its first call, which changes nothing yet.
         for at in 0..running.len() {
+            self.tick(&clock);
             Self::resume(at, None, &mut running, &mut outcomes, &mut stopped_at, &stage);
         }
         // The step before: whose, and what it did to the store.
@@ -416,7 +496,13 @@ impl Explorer {
                 let (key, call) = stage.late.lock().unwrap().remove(chosen - ready.len());
                 story.push(Step::LateCallArrives);
                 now(call);
-                last = Some((running.len(), Call { writes: true, key }));
+                last = Some((
+                    running.len(),
+                    Call {
+                        writes: true,
+                        key: Some(key),
+                    },
+                ));
                 continue;
             }
             let (at, call) = ready[chosen];
@@ -434,6 +520,7 @@ impl Explorer {
                 fate,
             });
             last = Some((at, call));
+            self.tick(&clock);
             Self::resume(
                 at,
                 Some(fate),
@@ -448,8 +535,22 @@ impl Explorer {
         }
         stage.stepping.store(false, Ordering::Relaxed);
         let outcomes: Vec<Outcome> = outcomes.into_iter().map(|outcome| outcome.unwrap()).collect();
-        self.check(&outcomes, &first, &subject, &quiet, store)
-            .map_err(|broken| format!("{broken}; {outcomes:?}"))
+        let is = |request| self.requests.contains(&request);
+        let right = if is(LogIn) || is(LogInAgain) {
+            self.check_limit(&outcomes, &first, &subject, &quiet, store)
+        } else if is(EndOther) {
+            self.check_end_of_other(&outcomes, &first, &subject, &quiet)
+        } else {
+            self.check(&outcomes, &first, &subject, &quiet, store)
+        };
+        right.map_err(|broken| format!("{broken}; {outcomes:?}"))
+    }
+
+    /// No two log-ins are of the same millisecond, or their random keys would say which one is the newer.
+    fn tick(&self, clock: &StillClock) {
+        if self.per_subject.is_some() {
+            clock.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Lets one request go on to its next call, or its end.
@@ -472,6 +573,105 @@ impl Explorer {
                 stopped_at[at] = stage.at_call.lock().unwrap().take();
                 assert!(stopped_at[at].is_some(), "stopped outside a store call");
             }
+        }
+    }
+
+    /// However the log-ins meet, no more sessions than the limit can be reached, and one can.
+    fn check_limit(
+        &self,
+        outcomes: &[Outcome],
+        first: &SessionId,
+        subject: &Subject,
+        sessions: &Sessions,
+        store: &MemoryStore,
+    ) -> std::result::Result<(), String> {
+        let Some((limit, on_limit)) = self.per_subject else {
+            return Err("no limit".to_owned());
+        };
+        let (mut released, mut admitted) = (vec![first.clone()], 0);
+        for (request, outcome) in self.requests.iter().zip(outcomes) {
+            match outcome {
+                Ok(client) => {
+                    admitted += usize::from(*request == LogIn);
+                    if let ClientAction::Store { id, .. } = client {
+                        released.push(id.clone());
+                    }
+                }
+                Err(SessionError::TooManySessions { .. }) if on_limit == OnLimit::Refuse => {}
+                // Ended by another log-in, or the old id was replaced by one.
+                Err(SessionError::Gone)
+                    if on_limit == OnLimit::EndOldest || self.requests.contains(&LogInAgain) => {}
+                Err(SessionError::Store(error)) if error.is_retryable() && self.faults > 0 => {}
+                Err(error) => return Err(format!("{request:?} ended in {error:?}")),
+            }
+        }
+        let mut reached: Vec<u32> = released
+            .iter()
+            .filter_map(|id| {
+                let session = sessions.open(Some(id.clone()));
+                now(async {
+                    (
+                        session.subject().await.unwrap()?,
+                        session.get::<u32>("who").await.unwrap(),
+                    )
+                        .1
+                        .or(Some(0))
+                })
+            })
+            .collect();
+        reached.sort_unstable();
+        reached.dedup();
+        if reached.len() > limit {
+            return Err(format!("{reached:?} can be reached, of {limit} at most"));
+        }
+        if self.faults > 0 {
+            return Ok(());
+        }
+        let listed = now(store.list(subject)).unwrap().len();
+        if listed != reached.len() {
+            return Err(format!("{listed} records, and {reached:?} can be reached"));
+        }
+        // A log-in in a session that another one has ended meanwhile fails, and may have made room for itself before.
+        let failed_late = self.requests.contains(&LogInAgain) && on_limit == OnLimit::EndOldest;
+        if reached.is_empty() && !failed_late {
+            return Err("nobody is logged in any more".to_owned());
+        }
+        // Whoever was there before stays, and nobody else comes in beyond the limit.
+        if on_limit == OnLimit::Refuse && (!reached.contains(&0) || admitted > limit - 1) {
+            return Err(format!("{admitted} admitted, {reached:?} can be reached"));
+        }
+        Ok(())
+    }
+
+    /// Nobody ends a session that has become another subject's.
+    fn check_end_of_other(
+        &self,
+        outcomes: &[Outcome],
+        first: &SessionId,
+        subject: &Subject,
+        sessions: &Sessions,
+    ) -> std::result::Result<(), String> {
+        let who = |id: &SessionId| now(sessions.open(Some(id.clone())).subject()).unwrap();
+        let mut became_another = false;
+        for (request, outcome) in self.requests.iter().zip(outcomes) {
+            match outcome {
+                Ok(ClientAction::Store { id, .. }) if *request == BecomeAnother => {
+                    became_another = true;
+                    if who(id) != Some(another(subject)) {
+                        return Err("the session of another subject was ended".to_owned());
+                    }
+                }
+                Ok(_) => {}
+                Err(SessionError::Gone) if *request == BecomeAnother => {}
+                Err(SessionError::Store(error)) if error.is_retryable() && self.faults > 0 => return Ok(()),
+                Err(error) => return Err(format!("{request:?} ended in {error:?}")),
+            }
+        }
+        match who(first) {
+            Some(_) => Err(format!(
+                "ended, and yet reached; became another's: {became_another}"
+            )),
+            None => Ok(()),
         }
     }
 
@@ -539,6 +739,11 @@ impl Explorer {
     }
 }
 
+/// Somebody else.
+fn another(subject: &Subject) -> Subject {
+    Subject::new(format!("not {}", subject.as_str())).unwrap()
+}
+
 /// A session of `subject`'s, and its id.
 fn set_up(sessions: &Sessions, subject: &Subject) -> SessionId {
     let session = sessions.open(None);
@@ -583,14 +788,39 @@ fn holds_under(
     fates: (&'static [Fate], &'static [Fate]),
     orders: Orders,
 ) -> usize {
-    let explorer = Explorer {
+    holds_for(&Explorer {
         requests: requests.to_vec(),
+        per_subject: None,
         faults,
         fates,
         orders,
         planted: None,
-    };
-    match explore(&explorer) {
+    })
+}
+
+/// No more than `limit` sessions, whatever the order.
+fn limit_holds(limit: usize, requests: &[Request], faults: usize, orders: Orders) {
+    for on_limit in [OnLimit::EndOldest, OnLimit::Refuse] {
+        println!("{limit} at most, {on_limit:?}:");
+        holds_for(&Explorer {
+            requests: requests.to_vec(),
+            per_subject: Some((limit, on_limit)),
+            faults,
+            fates: ALL_FATES,
+            orders,
+            planted: None,
+        });
+    }
+}
+
+fn holds_for(explorer: &Explorer) -> usize {
+    let Explorer {
+        requests,
+        faults,
+        orders,
+        ..
+    } = explorer;
+    match explore(explorer) {
         Ok(runs) => {
             println!("{requests:?} with {faults} fault(s), {orders:?} orders: {runs} runs");
             runs
@@ -600,9 +830,14 @@ fn holds_under(
 }
 
 fn is_found(fault: Fault, requests: &[Request], faults: usize) {
+    is_found_at(None, fault, requests, faults);
+}
+
+fn is_found_at(per_subject: Option<(usize, OnLimit)>, fault: Fault, requests: &[Request], faults: usize) {
     for orders in [Orders::All, Orders::Distinct] {
         let explorer = Explorer {
             requests: requests.to_vec(),
+            per_subject,
             faults,
             fates: ALL_FATES,
             orders,
@@ -701,4 +936,51 @@ fn one_write_id_is_found() {
 #[test]
 fn creating_again_under_the_same_key_is_found() {
     is_found(Fault::CreateAgain, &[Renew, LogOut], 1);
+}
+
+#[test]
+fn log_ins_at_once_never_exceed_the_limit() {
+    for requests in [
+        [LogIn, LogIn],
+        [LogIn, LogInAgain],
+        [LogInAgain, LogInAgain],
+        [LogIn, Renew],
+    ] {
+        limit_holds(1, &requests, 0, Orders::All);
+        limit_holds(2, &requests, 0, Orders::Distinct);
+    }
+    limit_holds(2, &[LogIn, LogIn, LogIn], 0, Orders::Distinct);
+}
+
+#[test]
+fn log_ins_at_once_with_a_fault_never_exceed_the_limit() {
+    limit_holds(1, &[LogIn], 2, Orders::All);
+    for requests in [[LogIn, LogIn], [LogIn, LogInAgain], [LogIn, Renew]] {
+        limit_holds(1, &requests, 1, Orders::Distinct);
+    }
+}
+
+#[test]
+fn session_that_becomes_another_subjects_is_not_ended() {
+    holds(&[BecomeAnother, EndOther], 0, Orders::All);
+    holds(&[BecomeAnother, EndOther], 1, Orders::Distinct);
+}
+
+#[test]
+fn room_that_is_made_before_the_write_is_found() {
+    for on_limit in [OnLimit::EndOldest, OnLimit::Refuse] {
+        let limit = Some((2, on_limit));
+        is_found_at(limit, Fault::RoomIsMadeFirst, &[LogIn, LogIn], 0);
+    }
+}
+
+#[test]
+fn log_ins_that_end_each_other_are_found() {
+    let limit = Some((1, OnLimit::EndOldest));
+    is_found_at(limit, Fault::EachEndsTheOther, &[LogIn, LogIn], 0);
+}
+
+#[test]
+fn end_of_another_subjects_session_is_found() {
+    is_found(Fault::EndsAnothers, &[BecomeAnother, EndOther], 0);
 }

@@ -4,11 +4,14 @@
 //! in `protocol/`, and `interleavings.rs` checks it over every order in which they can happen, replies that get lost
 //! included.
 
+mod assurance;
 mod changes;
 mod committed;
 mod envelope;
 mod error;
 mod handle;
+mod limit;
+mod own;
 mod protocol;
 mod sessions;
 
@@ -18,8 +21,11 @@ mod interleavings;
 mod tests;
 
 pub use self::{
+    assurance::Assurance,
     committed::{ClientAction, Committed, Upkeep},
     error::SessionError,
     handle::{Session, SessionInfo},
+    limit::OnLimit,
+    own::OwnSession,
     sessions::{ConfigError, Lengths, RetiredIdPolicy, Sessions, SessionsBuilder},
 };

@@ -1,10 +1,10 @@
 //! Where sessions come from.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use super::Session;
+use super::{Assurance, OnLimit, Session, SessionError, limit::PerSubject};
 use crate::{
-    Clock, SessionId, SessionStore, SystemClock,
+    Clock, SessionId, SessionStore, Subject, SystemClock,
     codec::{Codec, Codecs},
 };
 
@@ -22,6 +22,7 @@ pub(super) struct Inner {
     pub(super) renew_every: Option<Duration>,
     pub(super) grace: Duration,
     pub(super) on_retired_id: RetiredIdPolicy,
+    pub(super) per_subject: Option<PerSubject>,
     pub(super) clock: Arc<dyn Clock>,
     #[cfg(test)]
     pub(super) planted: Option<super::interleavings::Fault>,
@@ -45,10 +46,12 @@ impl Sessions {
                 renew_every: Some(Duration::from_secs(15 * 60)),
                 grace: Duration::from_secs(30),
                 on_retired_id: RetiredIdPolicy::Report,
+                per_subject: None,
                 clock: SystemClock::shared(),
                 #[cfg(test)]
                 planted: None,
             },
+            per_subject: None,
         }
     }
 
@@ -57,6 +60,19 @@ impl Sessions {
     #[must_use]
     pub fn open(&self, id: Option<SessionId>) -> Session {
         Session::new(self.clone(), id)
+    }
+
+    /// Ends every session of `subject`, now, and tells how many there were: for an account that is disabled, say (OWASP ASVS
+    /// 5.0, 7.4.2 and 7.4.5). Disable it first: a log-in that follows makes a new one.
+    ///
+    /// To end everybody's sessions, change the namespace ([`SessionsBuilder::namespace`]): no id of the old one is anything in
+    /// the new, and the old records expire by themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Store`]: some may live; repeat. `Unsupported` if the store has no index by subject.
+    pub async fn log_out_subject(&self, subject: &Subject) -> Result<u64, SessionError> {
+        self.inner.end_all(subject).await
     }
 
     /// The store.
@@ -101,6 +117,8 @@ impl fmt::Debug for Inner {
 #[must_use]
 pub struct SessionsBuilder {
     inner: Inner,
+    /// Zero is found out when built.
+    per_subject: Option<(usize, OnLimit)>,
 }
 
 impl SessionsBuilder {
@@ -113,6 +131,29 @@ impl SessionsBuilder {
     /// How long sessions live. Default: see [`Lengths::default`].
     pub fn lengths(mut self, lengths: Lengths) -> Self {
         self.inner.lengths = lengths;
+        self
+    }
+
+    /// Lengths and the interval between renewals for a level: see the table of [`Assurance`].
+    pub fn assurance(mut self, assurance: Assurance) -> Self {
+        self.inner.lengths = Lengths::for_assurance(assurance);
+        self.inner.renew_every = assurance.renew_every();
+        self
+    }
+
+    /// How many sessions a subject may have at once, and what a log-in does that finds so many (OWASP ASVS 5.0, 7.1.2).
+    /// Default: no limit. Needs a store with an index by subject.
+    ///
+    /// It is held at the commit of each log-in: its record is written, then the subject's sessions are listed, so that two
+    /// log-ins at once cannot both be overlooked, and only then does the client get its id. That is one round trip more,
+    /// and at the limit one for each session of the subject and each that is ended. Sessions that were there before the limit are
+    /// ended at the subject's next log-in, with [`OnLimit::EndOldest`].
+    ///
+    /// A crash in the middle leaves one record more, whose id nobody has, until it expires: with [`OnLimit::Refuse`] it takes a
+    /// place. A renewal without log-in asks for no list: where the store's list is no snapshot, one that moves a session at
+    /// this very moment may hide it from a log-in, until the next.
+    pub fn max_per_subject(mut self, limit: usize, on_limit: OnLimit) -> Self {
+        self.per_subject = Some((limit, on_limit));
         self
     }
 
@@ -161,7 +202,16 @@ impl SessionsBuilder {
     ///
     /// [`ConfigError`] for a value out of its range.
     pub fn build(self) -> Result<Sessions, ConfigError> {
-        let inner = self.inner;
+        let mut inner = self.inner;
+        if let Some((limit, on_limit)) = self.per_subject {
+            let limit = NonZeroUsize::new(limit).ok_or(ConfigError::NoSessionAllowed)?;
+            if inner.store.subjects().is_none() {
+                return Err(ConfigError::NoIndexBySubject {
+                    store: inner.store.profile().name,
+                });
+            }
+            inner.per_subject = Some(PerSubject { limit, on_limit });
+        }
         if inner.grace > MAX_GRACE {
             return Err(ConfigError::GraceTooLong { grace: inner.grace });
         }
@@ -269,6 +319,13 @@ pub enum ConfigError {
         /// The longest that the store keeps.
         longest: Duration,
     },
+    /// A subject may have no session at all.
+    NoSessionAllowed,
+    /// Sessions per subject are to be limited, and the store has no index by subject.
+    NoIndexBySubject {
+        /// The store's name.
+        store: &'static str,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -285,6 +342,13 @@ impl fmt::Display for ConfigError {
                 write!(
                     f,
                     "an idle length of {idle:?} is longer than the store keeps a record ({longest:?})"
+                )
+            }
+            Self::NoSessionAllowed => f.write_str("a limit of 0 sessions per subject lets nobody log in"),
+            Self::NoIndexBySubject { store } => {
+                write!(
+                    f,
+                    "sessions per subject cannot be limited: {store} has no index by subject"
                 )
             }
         }

@@ -18,7 +18,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt};
 use crate::support::{Answer, Browser, NAMESPACE, Watched, manager, routes, send, sessions, site, site_of};
 
 /// 503, no cookie either way, and nothing that tells of the site's inside.
-fn assert_unavailable(answer: &Answer) {
+pub(crate) fn assert_unavailable(answer: &Answer) {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.all("retry-after"), ["1"]);
     assert_eq!(answer.all("content-type"), ["text/plain; charset=utf-8"]);
@@ -203,6 +203,14 @@ fn each_error_has_its_status() {
         (store(ErrorKind::Unsupported), 500),
         (SessionError::Gone.into(), 409),
         (SessionError::Contended { attempts: 3 }.into(), 409),
+        (SessionError::TooManySessions { limit: 3 }.into(), 409),
+        (
+            SessionError::NotFresh {
+                within: Duration::ZERO,
+            }
+            .into(),
+            403,
+        ),
         (SessionError::InvalidName { len: 0 }.into(), 500),
     ] {
         assert_eq!(error.status(), status, "{error:?}");

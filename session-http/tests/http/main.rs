@@ -8,6 +8,7 @@ mod cookies;
 mod failures;
 mod identity;
 mod manager;
+mod outage;
 mod renewal;
 mod support;
 mod transports;

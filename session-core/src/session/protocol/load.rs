@@ -93,8 +93,25 @@ impl Chain {
 }
 
 impl Inner {
+    /// Loads the session at its first use, and never again. A store that cannot be reached is an error, but where the
+    /// application goes on without it: then `true`.
+    pub(in crate::session) async fn load_or_go_on(
+        &self,
+        state: &mut State,
+        tolerant: bool,
+    ) -> Result<bool, SessionError> {
+        match self.load(state).await {
+            Err(SessionError::Store(error)) if tolerant && error.kind() == ErrorKind::Unavailable => {
+                tracing::warn!(target: "session", %error, "no session: the request goes on without it, read-only");
+                state.go_on_without(error, Live::new(self.clock.now(), self.lengths));
+                Ok(true)
+            }
+            outcome => outcome.map(|()| matches!(state.phase, Phase::Unreachable(_))),
+        }
+    }
+
     /// Loads the session at its first use, and never again.
-    pub(in crate::session) async fn load(&self, state: &mut State) -> Result<(), SessionError> {
+    async fn load(&self, state: &mut State) -> Result<(), SessionError> {
         if !matches!(state.phase, Phase::Unloaded) {
             return Ok(());
         }

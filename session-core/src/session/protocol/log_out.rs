@@ -5,7 +5,7 @@
 
 use super::{Attempts, Loaded, Phase, State, planted};
 use crate::{
-    Error, ErrorKind, SessionKey,
+    ErrorKind, SessionKey, Subject,
     session::{SessionError, changes::Changes, envelope::Live, sessions::Inner},
 };
 
@@ -46,17 +46,23 @@ impl Inner {
         let Some(subject) = &state.view.subject else {
             return Ok(0);
         };
-        let Some(subjects) = self.store.subjects() else {
-            return Err(Error::new(ErrorKind::Unsupported, self.store.profile().name).into());
-        };
         let except = state.stored().map(|loaded| &loaded.key).filter(|_| but_this);
-        Ok(subjects.delete_all(subject, except).await?)
+        Ok(self.subjects()?.delete_all(subject, except).await?)
     }
 
     /// Deletes a session, wherever it has gone since it was loaded, and then the retired records on the way to it.
     /// What was loaded stays as it is: should this fail, a later commit must meet the conflict, not write old content
     /// over what others wrote.
     pub(super) async fn end(&self, loaded: &Loaded) -> Result<(), SessionError> {
+        self.end_of(loaded, None).await
+    }
+
+    /// [`Inner::end`], unless the session has become another's than `subject`'s.
+    pub(super) async fn end_of(
+        &self,
+        loaded: &Loaded,
+        subject: Option<&Subject>,
+    ) -> Result<(), SessionError> {
         let (mut key, mut version, mut path) = (loaded.key, loaded.version, loaded.path.clone());
         let mut attempts = Attempts::default();
         loop {
@@ -76,6 +82,9 @@ impl Inner {
             let chain = self.follow_to_the_end(key).await?;
             path.extend(chain.passed());
             let Some((end, found)) = chain.end else { break };
+            if subject.is_some() && found.subject.as_ref() != subject && !planted!(self, EndsAnothers) {
+                return Ok(());
+            }
             (key, version) = (end, found.version);
         }
         for retired in &path {

@@ -1,17 +1,19 @@
 //! The store calls behind a session, in the order that keeps every promise of [`Session`](super::Session).
 //!
-//! Round trips: unused 0; read 1, and at most once per slack 1 more after the response; changed 2; renewed 3;
+//! Round trips: unused 0; read 1, and at most once per slack 1 more after the response; changed 2; renewed 3; a log-in
+//! where sessions per subject are limited 1 more, and at the limit 1 for each session of the subject and for each ended;
 //! each retired id that is followed 1 more; ended 1 once loaded, else 2; each race that is lost 2 more.
 
 mod load;
 mod log_out;
 mod renew;
+mod subject;
 mod upkeep;
 mod write;
 
 use std::time::Duration;
 
-pub(super) use self::upkeep::Task;
+pub(super) use self::{subject::SKEW, upkeep::Task};
 use super::{
     ClientAction, Committed, SessionError, Sessions, Upkeep,
     changes::Changes,
@@ -50,6 +52,8 @@ enum Phase {
     Unloaded,
     /// Nothing is stored.
     New,
+    /// The store could not be reached, and the application goes on without: nothing is known, nothing may be changed.
+    Unreachable(Error),
     Stored(Box<Loaded>),
 }
 
@@ -70,6 +74,12 @@ pub(super) struct Loaded {
 pub(super) struct View {
     pub(super) live: Live,
     pub(super) subject: Option<Subject>,
+}
+
+impl Loaded {
+    pub(super) fn key(&self) -> &SessionKey {
+        &self.key
+    }
 }
 
 impl State {
@@ -120,6 +130,39 @@ impl State {
         }
     }
 
+    /// # Errors
+    ///
+    /// Why the store could not be reached, where the application goes on without it.
+    pub(super) fn check_reachable(&self) -> Result<(), SessionError> {
+        match &self.phase {
+            Phase::Unreachable(error) => Err(error.clone().into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on without the store: an empty view, and no commit writes or tells the client anything.
+    pub(super) fn go_on_without(&mut self, error: Error, live: Live) {
+        self.phase = Phase::Unreachable(error);
+        self.view = View { live, subject: None };
+        (self.renewal, self.refused, self.overtaken) = (None, None, false);
+    }
+
+    /// As if this request had changed nothing.
+    fn undo(&mut self, new: Live) {
+        self.changes = Changes::default();
+        self.renewal = None;
+        self.view = match &self.phase {
+            Phase::Stored(loaded) => View {
+                live: loaded.live.clone(),
+                subject: loaded.subject.clone(),
+            },
+            _ => View {
+                live: new,
+                subject: None,
+            },
+        };
+    }
+
     /// From the next commit on the id is another, without grace.
     pub(super) fn privilege_changed(&mut self) {
         self.renewal = Some(Cause::Privilege);
@@ -162,7 +205,7 @@ impl Inner {
     async fn commit(&self, state: &mut State) -> Result<Option<Task>, SessionError> {
         state.check_known()?;
         match &state.phase {
-            Phase::Unloaded => Ok(None),
+            Phase::Unloaded | Phase::Unreachable(_) => Ok(None),
             // Tried again, this makes another record under another id: nothing happens twice.
             Phase::New if state.view.subject.is_some() || !state.view.live.attributes.is_empty() => {
                 self.create(state).await.map(|()| None)

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use super::{Attempts, Loaded, Phase, State, planted};
+use super::{Attempts, Loaded, Phase, State, planted, subject::Own};
 use crate::{
     ErrorKind, Record, SessionId, SessionKey, Subject, Version, random_bytes,
     session::{
@@ -72,13 +72,20 @@ impl Inner {
                         return self.write(state).await;
                     }
                     let (id, key, version) = placed?;
-                    Fresh {
+                    let fresh = Fresh {
                         id,
                         key,
                         version,
                         live,
                         subject,
+                    };
+                    if let Err(error) = self.admit(state, &fresh).await {
+                        if matches!(error, SessionError::TooManySessions { .. }) {
+                            state.undo(Live::new(self.clock.now(), self.lengths));
+                        }
+                        return Err(error);
                     }
+                    fresh
                 }
                 Some(fresh) => self.refill(fresh, live, subject, &mut attempts).await?,
             };
@@ -139,6 +146,23 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Between the steps, at a log-in: whether its subject may have one more session. The old key is as it was until then.
+    async fn admit(&self, state: &State, fresh: &Fresh) -> Result<(), SessionError> {
+        let Some(subject) = state.changes.logs_in() else {
+            return Ok(());
+        };
+        let own = Own {
+            key: fresh.key,
+            version: fresh.version,
+            live: &fresh.live,
+        };
+        let admitted = self.make_room(subject, &own).await;
+        if admitted.is_err() {
+            self.take_back(&own).await;
+        }
+        admitted
     }
 
     fn renewed(&self, live: Live) -> Live {

@@ -1,6 +1,6 @@
 //! Creating a session, and writing one that is there.
 
-use super::{Attempts, Loaded, Phase, State, load::Chain, planted};
+use super::{Attempts, Loaded, Phase, State, load::Chain, planted, subject::Own};
 use crate::{
     Error, ErrorKind, SessionId, SessionKey, Subject, Version, random_bytes,
     session::{
@@ -26,7 +26,37 @@ impl Inner {
         let mut live = state.view.live.clone();
         live.push_write(random_bytes()?);
         let subject = state.view.subject.clone();
+        if planted!(self, RoomIsMadeFirst)
+            && let Some(subject) = state.changes.logs_in()
+        {
+            let (key, version) = (SessionId::random()?.key(&self.namespace), Version::random()?);
+            self.make_room(
+                subject,
+                &Own {
+                    key,
+                    version,
+                    live: &live,
+                },
+            )
+            .await?;
+        }
         let (id, key, version) = self.place(&live, &subject).await?;
+        if let Some(subject) = state.changes.logs_in()
+            && !planted!(self, RoomIsMadeFirst)
+        {
+            let own = Own {
+                key,
+                version,
+                live: &live,
+            };
+            if let Err(error) = self.make_room(subject, &own).await {
+                self.take_back(&own).await;
+                if matches!(error, SessionError::TooManySessions { .. }) {
+                    state.undo(Live::new(self.clock.now(), self.lengths));
+                }
+                return Err(error);
+            }
+        }
         tracing::debug!(target: "session", %key, "created");
         let remaining = self.ttl(&live)?;
         state.written(Loaded {
