@@ -8,6 +8,7 @@ mod failure;
 mod identity;
 mod limits;
 mod one;
+mod policies;
 mod renewal;
 mod rivals;
 mod round_trip;
@@ -36,5 +37,6 @@ pub fn groups() -> &'static [Group] {
         sweep::TABLE,
         session::TABLE,
         renewal::TABLE,
+        policies::TABLE,
     ]
 }

@@ -16,7 +16,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use session_conformance::{Backend, BoxError, Hook, Raw, Server, async_trait};
@@ -65,7 +65,7 @@ mutants! {
     LoadIsOneBehind => lost_reply_to_a_write_is_recognised_on_retry,
         lost_reply_then_other_writes_never_counts_twice;
     /// A server that is down has no sessions.
-    DownIsAbsent => failed_store_never_gives_an_anonymous_session;
+    DownIsAbsent => failed_store_never_gives_an_anonymous_session, tolerated_outage_changes_nothing;
     /// A value that cannot be read counts as none.
     UnreadableIsAbsent => failed_store_never_gives_an_anonymous_session;
     /// A load that extends the life writes the whole record.
@@ -92,6 +92,12 @@ mutants! {
         lost_reply_to_a_renewal_loses_no_session;
     /// Deletion by subject looks once, and takes its time.
     DeleteAllLooksOnce => log_out_everywhere_catches_a_session_that_is_being_renewed;
+
+    // policies
+    /// The index is written a moment after the record.
+    ListMissesTheNewest => concurrent_log_ins_never_exceed_the_limit, user_ends_one_of_the_own_sessions;
+    /// The deletion of another's record is acknowledged and dropped.
+    EveryDeleteIsDropped => concurrent_log_ins_never_exceed_the_limit, user_ends_one_of_the_own_sessions;
 }
 
 /// The backend.
@@ -113,6 +119,7 @@ impl Faulty {
             creates: AtomicUsize::new(0),
             updates: AtomicUsize::new(0),
             last: Mutex::default(),
+            created: Mutex::default(),
         })
     }
 }
@@ -158,6 +165,8 @@ struct FaultyStore {
     updates: AtomicUsize,
     /// What each key held before its last update, and its first ttl.
     last: Mutex<HashMap<SessionKey, (Option<Stored>, Duration)>>,
+    /// When each key was created.
+    created: Mutex<HashMap<SessionKey, Instant>>,
 }
 
 impl fmt::Debug for FaultyStore {
@@ -195,6 +204,10 @@ impl FaultyStore {
 
     fn with_last<T>(&self, run: impl FnOnce(&mut HashMap<SessionKey, (Option<Stored>, Duration)>) -> T) -> T {
         run(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with_created<T>(&self, run: impl FnOnce(&mut HashMap<SessionKey, Instant>) -> T) -> T {
+        run(&mut self.created.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Writes whatever the version is.
@@ -237,6 +250,7 @@ impl SessionStore for FaultyStore {
         }
         let ttl = self.ttl(ttl);
         self.with_last(|last| last.insert(*key, (None, ttl)));
+        self.with_created(|created| created.insert(*key, Instant::now()));
         self.store.create(key, &self.as_stored(record), ttl).await
     }
 
@@ -307,6 +321,9 @@ impl SessionStore for FaultyStore {
     }
 
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
+        if self.has(Fault::EveryDeleteIsDropped) {
+            return Ok(self.store.load(key).await?.is_some());
+        }
         let expected = expected.filter(|_| !self.has(Fault::DeleteIgnoresVersion));
         self.store.delete(key, expected).await
     }
@@ -335,7 +352,13 @@ impl FaultyStore {
 #[async_trait]
 impl Subjects for FaultyStore {
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
-        self.index()?.list(subject).await
+        let mut keys = self.index()?.list(subject).await?;
+        if self.has(Fault::ListMissesTheNewest) {
+            const MOMENT: Duration = Duration::from_millis(500);
+            let is_new = |at: &Instant| at.elapsed() < MOMENT;
+            self.with_created(|created| keys.retain(|key| !created.get(key).is_some_and(is_new)));
+        }
+        Ok(keys)
     }
 
     async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64> {

@@ -18,6 +18,8 @@ mod sessions;
 #[cfg(test)]
 mod interleavings;
 #[cfg(test)]
+mod policies;
+#[cfg(test)]
 mod tests;
 
 pub use self::{

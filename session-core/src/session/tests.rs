@@ -15,23 +15,23 @@ use crate::{
     Subject, Subjects, Sweep, Version,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// Sessions on a memory store, both on one clock that the test moves.
-struct World {
-    clock: Arc<StillClock>,
-    store: Arc<MemoryStore>,
-    sessions: Sessions,
+pub(super) struct World {
+    pub(super) clock: Arc<StillClock>,
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) sessions: Sessions,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(|builder| builder)
     }
 
-    fn with(choose: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Self {
+    pub(super) fn with(choose: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Self {
         let clock = Arc::new(StillClock::default());
         let store = Arc::new(MemoryStore::builder().clock(clock.clone()).build().unwrap());
         let sessions = choose(Sessions::builder(store.clone()).clock(clock.clone()))
@@ -44,14 +44,14 @@ impl World {
         }
     }
 
-    fn advance(&self, length: Duration) {
+    pub(super) fn advance(&self, length: Duration) {
         self.clock
             .0
             .fetch_add(length.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// A logged-in session with an attribute.
-    async fn log_in(&self) -> SessionId {
+    pub(super) async fn log_in(&self) -> SessionId {
         let session = self.sessions.open(None);
         session.log_in(ada()).await.unwrap();
         session.insert("cart", &1_u32).await.unwrap();
@@ -59,7 +59,7 @@ impl World {
     }
 
     /// A request that reads; what it saw, and what the client was told.
-    async fn read(&self, id: &SessionId) -> (Option<u32>, ClientAction) {
+    pub(super) async fn read(&self, id: &SessionId) -> (Option<u32>, ClientAction) {
         let session = self.sessions.open(Some(id.clone()));
         let seen = session.get("cart").await.unwrap();
         let committed = session.commit().await.unwrap();
@@ -70,11 +70,11 @@ impl World {
     }
 }
 
-fn ada() -> Subject {
+pub(super) fn ada() -> Subject {
     Subject::new("ada").unwrap()
 }
 
-fn stored_id(committed: Committed) -> SessionId {
+pub(super) fn stored_id(committed: Committed) -> SessionId {
     match committed.client {
         ClientAction::Store { id, .. } => id,
         other => panic!("no id was handed out: {other:?}"),
@@ -502,7 +502,7 @@ async fn id_is_in_no_debug_text() {
 
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Works,
     RequestLost,
     /// Carried out, and never answered.
@@ -514,7 +514,7 @@ enum Fate {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Op {
+pub(super) enum Op {
     Create,
     Load,
     Update,
@@ -526,7 +526,7 @@ type Script = Box<dyn FnMut(Op) -> Fate + Send>;
 type Deed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The memory store, each call of which ends as a script says.
-struct Scripted {
+pub(super) struct Scripted {
     store: Arc<MemoryStore>,
     script: Mutex<Script>,
     late: Mutex<Vec<Deed>>,
@@ -534,7 +534,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn new(store: MemoryStore) -> Arc<Self> {
+    pub(super) fn new(store: MemoryStore) -> Arc<Self> {
         let script: Script = Box::new(|_| Fate::Works);
         Arc::new(Self {
             store: Arc::new(store),
@@ -544,11 +544,11 @@ impl Scripted {
         })
     }
 
-    fn script(&self, script: impl FnMut(Op) -> Fate + Send + 'static) {
+    pub(super) fn script(&self, script: impl FnMut(Op) -> Fate + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
-    fn down(&self, down: bool) {
+    pub(super) fn down(&self, down: bool) {
         self.script(move |_| if down { Fate::RequestLost } else { Fate::Works });
     }
 
