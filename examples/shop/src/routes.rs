@@ -15,7 +15,7 @@ use axum::{
 use maud::Markup;
 use serde::{Deserialize, de::DeserializeOwned};
 use session_core::{ErrorKind, Lengths, SessionError, Timestamp};
-use session_http::Session;
+use session_http::{Outage, OutageLayer, Session};
 use tracing::info;
 
 use crate::{
@@ -38,7 +38,8 @@ fn remembered() -> Lengths {
 /// Every address of the shop.
 pub(crate) fn routes() -> Router {
     Router::new()
-        .route("/", get(list))
+        // A shop window needs no visitor: it stays open while the store is down. All else fails closed.
+        .route("/", get(list).layer(OutageLayer::new(Outage::ReadOnly)))
         .route("/cart", get(cart))
         .route("/cart/add", post(add))
         .route("/cart/set", post(set))

@@ -21,6 +21,8 @@ pub(crate) struct Visitor {
     pub(crate) currency: Currency,
     pub(crate) theme: Theme,
     pub(crate) note: String,
+    /// Whether the store could not be reached, and the page is one that is shown all the same: nothing of the above is known.
+    pub(crate) is_unknown: bool,
 }
 
 impl Visitor {
@@ -28,7 +30,8 @@ impl Visitor {
     ///
     /// # Errors
     ///
-    /// [`SessionError`] if the session cannot be read: never a visitor without a session instead.
+    /// [`SessionError`] if the session cannot be read: never a visitor without a session instead, but on a route that tolerates
+    /// it, and then it says so.
     pub(crate) async fn of(session: &Session) -> Result<Self, SessionError> {
         let subject = session.subject().await?;
         Ok(Self {
@@ -37,6 +40,7 @@ impl Visitor {
             currency: session.get(attribute::CURRENCY).await?.unwrap_or_default(),
             theme: session.get(attribute::THEME).await?.unwrap_or_default(),
             note: session.get(attribute::NOTE).await?.unwrap_or_default(),
+            is_unknown: session.is_degraded(),
         })
     }
 }

@@ -57,6 +57,16 @@ async fn redis_that_dies_is_an_error_page_and_heals_without_a_restart() {
             assert!(!answer.text.contains(PASSWORD), "{}", answer.text);
         }
 
+        // The list stays open: it takes nobody for a guest, and nobody's cookie.
+        let list = ask(&shop, "/", Some(&id), None);
+        assert_eq!((list.status, list.id.as_deref()), (200, None), "{}", list.text);
+        assert!(
+            list.text.contains("Stoneware mug") && list.text.contains("Your cart is kept"),
+            "{}",
+            list.text
+        );
+        assert!(!list.text.contains("/login"), "{}", list.text);
+
         redis.start_again().await.unwrap();
         let cart = served_again(&shop, "/cart", &id);
         assert!(

@@ -7,7 +7,8 @@ use crate::{SessionKey, Timestamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OwnSession {
-    /// What [`Session::end_other`] takes. No secret: nobody reaches a session by it.
+    /// What [`Session::end_other`] takes. No secret: nobody reaches a session by it. As text (`to_string`) it can go into a
+    /// form; which one a form names, the list tells.
     pub key: SessionKey,
     /// When the session began.
     pub created_at: Timestamp,

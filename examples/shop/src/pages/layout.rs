@@ -5,8 +5,21 @@ use maud::{DOCTYPE, Markup, html};
 use super::Notice;
 use crate::{preferences::Theme, visitor::Visitor};
 
-/// A page for a visitor whose session could be read.
+/// A page for a visitor whose session could be read, or for one who is not known while the store is down.
 pub(super) fn page(visitor: &Visitor, title: &str, notice: Option<Notice>, main: &Markup) -> Markup {
+    if visitor.is_unknown {
+        return bare(
+            visitor.theme,
+            title,
+            &html! {},
+            &html! {
+                p.notice role="status" {
+                    "We cannot reach your session right now. Your cart is kept; please try again in a moment."
+                }
+                (main)
+            },
+        );
+    }
     let pieces = visitor.cart.pieces();
     let navigation = html! {
         nav aria-label="Shop" {
