@@ -1,7 +1,5 @@
 //! The events, with stable names in the field `event`. None holds a cookie's value or an id.
 
-use http::StatusCode;
-
 use crate::Error;
 
 /// The target of every event of this crate.
