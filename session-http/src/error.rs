@@ -9,6 +9,8 @@ use http::{
 use session_core::{Bytes, ErrorKind, SessionError};
 
 use crate::CookieError;
+#[cfg(feature = "csrf")]
+use crate::CsrfError;
 
 /// What went wrong with a request's session. Holds no id.
 ///
@@ -21,6 +23,9 @@ pub enum Error {
     Session(SessionError),
     /// The cookie could not be made.
     Cookie(CookieError),
+    /// The request may be forged, or cannot be told from one that is. The handler did not run.
+    #[cfg(feature = "csrf")]
+    Csrf(CsrfError),
 }
 
 impl Error {
@@ -31,6 +36,8 @@ impl Error {
     /// | 503 | the store is unavailable or full, or the record is of a newer version; a later try may succeed |
     /// | 409 | the session was logged out meanwhile, or others were faster every time; nothing was written |
     /// | 500 | everything else: an unreadable or oversized record, a value that its codec refuses, no randomness |
+    ///
+    /// For a request that [`CsrfLayer`](crate::CsrfLayer) refused, [`CsrfError::status`](crate::CsrfError::status).
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -41,6 +48,8 @@ impl Error {
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             },
             Self::Session(SessionError::Gone | SessionError::Contended { .. }) => StatusCode::CONFLICT,
+            #[cfg(feature = "csrf")]
+            Self::Csrf(error) => error.status(),
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -50,6 +59,10 @@ impl Error {
     #[must_use]
     pub fn response(&self) -> Response<Bytes> {
         let status = self.status();
+        #[cfg(feature = "csrf")]
+        if let Self::Csrf(error) = self {
+            return plain(status, error.text());
+        }
         let text = match status {
             StatusCode::SERVICE_UNAVAILABLE => {
                 "Your session cannot be reached right now. Please try again.\n"
@@ -81,11 +94,20 @@ impl From<CookieError> for Error {
     }
 }
 
+#[cfg(feature = "csrf")]
+impl From<CsrfError> for Error {
+    fn from(error: CsrfError) -> Self {
+        Self::Csrf(error)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session(_) => f.write_str("the session failed"),
             Self::Cookie(_) => f.write_str("the session's cookie could not be made"),
+            #[cfg(feature = "csrf")]
+            Self::Csrf(_) => f.write_str("the request was refused"),
         }
     }
 }
@@ -95,6 +117,8 @@ impl error::Error for Error {
         match self {
             Self::Session(error) => Some(error),
             Self::Cookie(error) => Some(error),
+            #[cfg(feature = "csrf")]
+            Self::Csrf(error) => Some(error),
         }
     }
 }

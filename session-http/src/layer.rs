@@ -89,6 +89,8 @@ where
         request.extensions_mut().insert(Session {
             session: visit.session().clone(),
             manager: manager.clone(),
+            #[cfg(feature = "csrf")]
+            csrf: None,
         });
         let handled = self.inner.call(request);
         Box::pin(async move {
@@ -117,6 +119,9 @@ where
 pub struct Session {
     session: session_core::Session,
     manager: SessionManager,
+    /// What a [`CsrfLayer`](crate::CsrfLayer) between here and the handler asks for.
+    #[cfg(feature = "csrf")]
+    pub(crate) csrf: Option<Arc<crate::csrf::Settings>>,
 }
 
 impl Session {
@@ -156,7 +161,7 @@ async fn commit(manager: SessionManager, visit: Visit) -> Result<ResponseHeaders
 
 /// Runs `work` here as long as it does not wait: most commits have nothing to write. What has to wait goes on in a task
 /// of its own, since whoever waits for it may go away: between the two writes of a renewal, say.
-async fn to_its_end<T, W>(mut work: Pin<Box<W>>) -> Result<T, Error>
+pub(crate) async fn to_its_end<T, W>(mut work: Pin<Box<W>>) -> Result<T, Error>
 where
     T: Send + 'static,
     W: Future<Output = Result<T, Error>> + Send + 'static,

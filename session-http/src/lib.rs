@@ -4,6 +4,8 @@
 mod axum;
 mod cache;
 mod cookie;
+#[cfg(feature = "csrf")]
+mod csrf;
 mod error;
 mod event;
 #[cfg(feature = "tower")]
@@ -17,6 +19,11 @@ pub use session_core;
 
 #[cfg(feature = "axum")]
 pub use self::axum::MissingLayer;
+#[cfg(feature = "csrf")]
+pub use self::csrf::{
+    CSRF_ATTRIBUTE, CsrfBody, CsrfConfigError, CsrfError, CsrfLayer, CsrfLayerBuilder, CsrfService,
+    CsrfToken, RequireToken,
+};
 #[cfg(feature = "tower")]
 pub use self::layer::{Session, SessionLayer, SessionService};
 pub use self::{
