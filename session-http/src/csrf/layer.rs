@@ -10,7 +10,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderName, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, Entry},
+};
 use http_body::Body;
 use session_core::Bytes;
 use tower_layer::Layer;
@@ -221,6 +224,7 @@ where
         };
         session.csrf = Some(Arc::clone(&self.layer.settings));
         let session = session.clone();
+        hide(request.headers_mut(), &self.layer.settings.header);
         if request.method().is_safe() {
             return Box::pin(self.inner.call(request.map(CsrfBody::unread)));
         }
@@ -271,6 +275,15 @@ impl CsrfLayer {
         let token = only_field(&form, &settings.field)?;
         session.check_csrf(token.as_deref()).await?;
         Ok(Request::from_parts(parts, body))
+    }
+}
+
+/// From `Debug` of the headers.
+fn hide(headers: &mut HeaderMap, name: &HeaderName) {
+    if let Entry::Occupied(mut tokens) = headers.entry(name) {
+        for token in tokens.iter_mut() {
+            token.set_sensitive(true);
+        }
     }
 }
 

@@ -180,3 +180,52 @@ fn random<const N: usize>() -> Result<[u8; N], SessionError> {
         Err(error) => Err(SessionError::Random(error.into())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made with another implementation: Python's `hmac`, `hashlib` and `base64`.
+    #[test]
+    fn known_answers() {
+        let secret: Secret = std::array::from_fn(|at| at as u8);
+        let nonce: [u8; NONCE_LEN] = std::array::from_fn(|at| 0xa0 + at as u8);
+        for (at, text) in [
+            (
+                None,
+                "oKGio6SlpqeoqaqrrK2ur9vB_sZ-s8ViZO2bf2Siuf5cISQB4FY5PWj0mpdKb3Ju",
+            ),
+            (
+                Some(1_234_567_890_123),
+                "oKGio6SlpqeoqaqrrK2ur3KqDtIlaLAyD5ygy8p4XeIlfnYGLb8XIrbSQ5NSvF5d",
+            ),
+        ] {
+            let (decoded, tag) = decode(text).unwrap();
+            assert_eq!(decoded, nonce);
+            let mac = mac(&secret, &nonce, at.map(Timestamp::from_millis));
+            assert_eq!(mac.finalize().into_bytes()[..], tag);
+        }
+    }
+
+    #[test]
+    fn texts_of_another_length_or_alphabet_are_no_tokens() {
+        let text = "oKGio6SlpqeoqaqrrK2ur9vB_sZ-s8ViZO2bf2Siuf5cISQB4FY5PWj0mpdKb3Ju";
+        assert!(decode(text).is_some());
+        for len in 0..text.len() {
+            assert_eq!(decode(&text[..len]), None, "{len}");
+        }
+        for wrong in [
+            format!("{text}A"),
+            format!("{text}AAAA"),
+            format!("{text}="),
+            format!(" {text}"),
+            text.replace('_', "/"),
+            text.replace('-', "+"),
+            text.replace('-', "\0"),
+            "é".repeat(32),
+            "A".repeat(1 << 20),
+        ] {
+            assert_eq!(decode(&wrong), None);
+        }
+    }
+}
