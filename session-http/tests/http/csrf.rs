@@ -600,7 +600,8 @@ async fn tokens_made_at_the_same_time_are_all_good() {
 /// What a page shows was written before, so one whose commit fails shows nothing.
 #[tokio::test]
 async fn first_token_is_kept_before_its_page_is_made() {
-    let (store, site) = shared();
+    let (clock, store, manager) = timed_manager();
+    let site = shop(manager, CsrfLayer::new());
     let mut browser = Browser::new(&site);
     browser.text("/login/zoe").await;
     store.calls();
@@ -614,9 +615,11 @@ async fn first_token_is_kept_before_its_page_is_made() {
     assert_eq!(browser.text("/whoami").await, "ann");
     assert_passed(&change_with(&mut browser, &token).await);
     // And again, over a session with a secret.
+    clock.forward(Duration::from_millis(1));
     let again = browser.text("/login-page/ann").await;
     assert_refused(&change_with(&mut browser, &token).await, OUT_OF_DATE);
     assert_passed(&change_with(&mut browser, &again).await);
+    clock.forward(Duration::from_millis(1));
     let other = browser.text("/login-page/zoe").await;
     assert_refused(&change_with(&mut browser, &again).await, OUT_OF_DATE);
     assert_passed(&change_with(&mut browser, &other).await);
