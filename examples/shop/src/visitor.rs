@@ -1,6 +1,6 @@
 //! What every page knows of whom it is for.
 
-use session_core::{Session, SessionError};
+use session_http::{CsrfToken, Error, Session};
 
 use crate::{cart::Cart, catalogue::Currency, preferences::Theme, users::User};
 
@@ -21,6 +21,8 @@ pub(crate) struct Visitor {
     pub(crate) currency: Currency,
     pub(crate) theme: Theme,
     pub(crate) note: String,
+    /// What the forms of this page carry, once somebody is logged in.
+    pub(crate) token: Option<CsrfToken>,
 }
 
 impl Visitor {
@@ -28,8 +30,8 @@ impl Visitor {
     ///
     /// # Errors
     ///
-    /// [`SessionError`] if the session cannot be read: never a visitor without a session instead.
-    pub(crate) async fn of(session: &Session) -> Result<Self, SessionError> {
+    /// [`Error`] if the session cannot be read: never a visitor without a session instead.
+    pub(crate) async fn of(session: &Session) -> Result<Self, Error> {
         let subject = session.subject().await?;
         Ok(Self {
             user: subject.as_ref().and_then(User::of),
@@ -37,6 +39,7 @@ impl Visitor {
             currency: session.get(attribute::CURRENCY).await?.unwrap_or_default(),
             theme: session.get(attribute::THEME).await?.unwrap_or_default(),
             note: session.get(attribute::NOTE).await?.unwrap_or_default(),
+            token: session.csrf_token().await?,
         })
     }
 }
