@@ -8,6 +8,8 @@ use http::{
 };
 use session_core::{Bytes, ErrorKind, SessionError};
 
+#[cfg(feature = "csrf")]
+use crate::CsrfError;
 use crate::{CookieError, HeaderError};
 
 /// What went wrong with a request's session. Holds no id.
@@ -23,6 +25,9 @@ pub enum Error {
     Cookie(CookieError),
     /// The header field that hands the session out could not be made.
     Header(HeaderError),
+    /// The request may be forged, or cannot be told from one that is. The handler did not run.
+    #[cfg(feature = "csrf")]
+    Csrf(CsrfError),
 }
 
 impl Error {
@@ -34,6 +39,8 @@ impl Error {
     /// | 409 | the session was logged out meanwhile, or others were faster every time, or the user is logged in as often as allowed; nothing was written |
     /// | 403 | the last log-in is too long ago for what was asked ([`require_fresh`](session_core::Session::require_fresh)) |
     /// | 500 | everything else: an unreadable or oversized record, a value that its codec refuses, no randomness |
+    ///
+    /// For a request that [`CsrfLayer`](crate::CsrfLayer) refused, [`CsrfError::status`](crate::CsrfError::status).
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -47,6 +54,8 @@ impl Error {
                 SessionError::Gone | SessionError::Contended { .. } | SessionError::TooManySessions { .. },
             ) => StatusCode::CONFLICT,
             Self::Session(SessionError::NotFresh { .. }) => StatusCode::FORBIDDEN,
+            #[cfg(feature = "csrf")]
+            Self::Csrf(error) => error.status(),
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -56,6 +65,10 @@ impl Error {
     #[must_use]
     pub fn response(&self) -> Response<Bytes> {
         let status = self.status();
+        #[cfg(feature = "csrf")]
+        if let Self::Csrf(error) = self {
+            return plain(status, error.text());
+        }
         let text = match status {
             _ if matches!(self, Self::Session(SessionError::TooManySessions { .. })) => {
                 "You are logged in on as many devices as allowed. Log out on one of them and try again.\n"
@@ -97,12 +110,21 @@ impl From<HeaderError> for Error {
     }
 }
 
+#[cfg(feature = "csrf")]
+impl From<CsrfError> for Error {
+    fn from(error: CsrfError) -> Self {
+        Self::Csrf(error)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session(_) => f.write_str("the session failed"),
             Self::Cookie(_) => f.write_str("the session's cookie could not be made"),
             Self::Header(_) => f.write_str("the session's header field could not be made"),
+            #[cfg(feature = "csrf")]
+            Self::Csrf(_) => f.write_str("the request was refused"),
         }
     }
 }
@@ -113,6 +135,8 @@ impl error::Error for Error {
             Self::Session(error) => Some(error),
             Self::Cookie(error) => Some(error),
             Self::Header(error) => Some(error),
+            #[cfg(feature = "csrf")]
+            Self::Csrf(error) => Some(error),
         }
     }
 }

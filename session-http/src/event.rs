@@ -65,6 +65,10 @@ pub(crate) fn set_cookie_replaced(cookies: usize) {
 
 /// At `WARN` what the client may try again or was told of, at `ERROR` what somebody must look into.
 pub(crate) fn session_failed(error: &Error) {
+    #[cfg(feature = "csrf")]
+    if let Error::Csrf(refused) = error {
+        return csrf_refused(refused);
+    }
     let status = error.status();
     let source = std::error::Error::source(error).map(ToString::to_string);
     let source = source.as_deref().unwrap_or_default();
@@ -117,5 +121,32 @@ pub(crate) fn layer_missing() {
         target: TARGET,
         event = "layer_missing",
         "a handler asked for the session on a route without SessionLayer"
+    );
+}
+
+/// At `WARN` what a client sent, at `ERROR` what the application left out.
+#[cfg(feature = "csrf")]
+fn csrf_refused(error: &crate::CsrfError) {
+    match error {
+        crate::CsrfError::LayerMissing => tracing::error!(
+            target: TARGET,
+            event = "layer_missing",
+            "a handler asked for a token on a route without CsrfLayer"
+        ),
+        error => tracing::warn!(
+            target: TARGET,
+            event = "csrf_refused",
+            reason = error.reason(),
+            "a request was refused: it may be forged"
+        ),
+    }
+}
+
+#[cfg(feature = "csrf")]
+pub(crate) fn csrf_layer_outside() {
+    tracing::error!(
+        target: TARGET,
+        event = "layer_missing",
+        "CsrfLayer found no session: it belongs inside SessionLayer"
     );
 }

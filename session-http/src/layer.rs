@@ -89,6 +89,10 @@ where
         request.extensions_mut().insert(Session {
             session: visit.session().clone(),
             manager: manager.clone(),
+            #[cfg(feature = "csrf")]
+            csrf: None,
+            #[cfg(feature = "csrf")]
+            in_header: manager.is_in_header(&visit),
         });
         let handled = self.inner.call(request);
         Box::pin(async move {
@@ -117,6 +121,12 @@ where
 pub struct Session {
     session: session_core::Session,
     manager: SessionManager,
+    /// What a [`CsrfLayer`](crate::CsrfLayer) between here and the handler asks for.
+    #[cfg(feature = "csrf")]
+    pub(crate) csrf: Option<Arc<crate::csrf::Settings>>,
+    /// Whether a header carried it, which no browser sends by itself.
+    #[cfg(feature = "csrf")]
+    pub(crate) in_header: bool,
 }
 
 impl Session {
@@ -156,7 +166,7 @@ async fn commit(manager: SessionManager, visit: Visit) -> Result<ResponseHeaders
 
 /// Runs `work` here as long as it does not wait: most commits have nothing to write. What has to wait goes on in a task
 /// of its own, since whoever waits for it may go away: between the two writes of a renewal, say.
-async fn to_its_end<T, W>(mut work: Pin<Box<W>>) -> Result<T, Error>
+pub(crate) async fn to_its_end<T, W>(mut work: Pin<Box<W>>) -> Result<T, Error>
 where
     T: Send + 'static,
     W: Future<Output = Result<T, Error>> + Send + 'static,

@@ -3,6 +3,8 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod cache;
+#[cfg(feature = "csrf")]
+mod csrf;
 mod error;
 mod event;
 #[cfg(feature = "tower")]
@@ -19,6 +21,11 @@ pub use session_core;
 
 #[cfg(feature = "axum")]
 pub use self::axum::MissingLayer;
+#[cfg(feature = "csrf")]
+pub use self::csrf::{
+    CSRF_ATTRIBUTE, CsrfBody, CsrfConfigError, CsrfError, CsrfLayer, CsrfLayerBuilder, CsrfService,
+    CsrfToken, RequireToken,
+};
 pub use self::{
     error::Error,
     manager::{ResponseHeaders, SessionManager, SessionManagerBuilder, Visit},

@@ -158,6 +158,14 @@ impl SessionManager {
         response
     }
 
+    /// Whether a header carried the session of this visit.
+    #[cfg(feature = "csrf")]
+    pub(crate) fn is_in_header(&self, visit: &Visit) -> bool {
+        visit
+            .by
+            .is_some_and(|at| matches!(self.shared.transports[at], Transport::Header(_)))
+    }
+
     /// Whether both are clones of one manager.
     #[cfg(feature = "tower")]
     pub(crate) fn is(&self, other: &Self) -> bool {

@@ -15,7 +15,7 @@ use axum::{
     routing::get,
 };
 use session_core::{MemoryStore, SessionStore, Sessions, Subject};
-use session_http::{CookieConfig, Error, Session, SessionLayer, SessionManager};
+use session_http::{CookieConfig, CsrfLayer, Error, Session, SessionLayer, SessionManager};
 use tower::ServiceExt;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -92,6 +92,11 @@ fn site(store: &Arc<MemoryStore>) -> Router {
         let wrong: Option<u64> = session.get("cart").await?;
         Ok(if wrong.is_some() { "?" } else { "none" })
     }
+    async fn token(session: Session) -> Result<String, Error> {
+        let token = session.csrf_token().await?.unwrap();
+        tracing::trace!(?token, "the page's own line");
+        Ok(token.to_string())
+    }
     let store: Arc<dyn SessionStore> = store.clone();
     let sessions = Sessions::builder(store).build().unwrap();
     Router::new()
@@ -100,6 +105,8 @@ fn site(store: &Arc<MemoryStore>) -> Router {
         .route("/renew", get(renew))
         .route("/logout", get(log_out))
         .route("/give-up", get(give_up))
+        .route("/token", get(token))
+        .layer(CsrfLayer::new())
         // What an access log does: at TRACE it shows the headers of request and response.
         .layer(axum::middleware::map_response(
             async |response: axum::response::Response| {
@@ -146,6 +153,25 @@ async fn no_id_is_in_any_log_line() {
     let in_ = send(&site, "/login", &cookie(&ids[0])).await;
     ids.push(new_id(&in_));
     send(&site, "/write", &cookie(&ids[1])).await;
+    let token = send(&site, "/token", &cookie(&ids[1])).await;
+    let token = axum::body::to_bytes(token.into_body(), 1 << 20).await.unwrap();
+    assert_eq!(token.len(), 64);
+    for (name, value) in [
+        ("x-csrf-token", &token[..]),
+        ("x-csrf-token", &token[1..]),
+        ("origin", b"null"),
+    ] {
+        let request = Request::post("/token")
+            .header("cookie", cookie(&ids[1]))
+            .header(name, value);
+        let answer = site
+            .clone()
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        let passed = name != "origin" && value.len() == 64;
+        assert_eq!(answer.status() == StatusCode::FORBIDDEN, !passed);
+    }
     let renewed = send(&site, "/renew", &cookie(&ids[1])).await;
     ids.push(new_id(&renewed));
     let failed = send(&site, "/give-up", &cookie(&ids[2])).await;
@@ -172,6 +198,8 @@ async fn no_id_is_in_any_log_line() {
         "credential_malformed",
         "credential_repeated",
         "session_failed",
+        "csrf_refused\" reason=\"origin\"",
+        "csrf_refused\" reason=\"token_wrong\"",
     ] {
         assert!(log.contains(expected.as_bytes()), "{expected}");
     }
@@ -194,6 +222,9 @@ async fn no_id_is_in_any_log_line() {
         // Nor the most of it: what a cut-off line would show.
         assert!(!log.contains(&id.as_bytes()[..12]));
         assert!(!body.contains(id), "an id is in what Debug shows");
+    }
+    for part in [&token[..12], &token[12..]] {
+        assert!(!log.contains(part), "a token is in the log");
     }
     assert!(!log.contains(b"zoe@example.org"));
     assert!(format!("{:?}", CookieConfig::default()).contains("__Host-session"));

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response as AxumResponse},
 };
 use session_core::{ErrorKind, SessionError};
-use session_http::Error;
+use session_http::{CsrfError, Error};
 use tracing::{info, warn};
 
 use crate::pages::error::{self, Way};
@@ -15,7 +15,7 @@ use crate::pages::error::{self, Way};
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The session cannot be read or changed.
-    Session(SessionError),
+    Session(Error),
     /// There is no such page.
     NoSuchPage,
     /// The page is there, but not for this method.
@@ -26,13 +26,17 @@ pub(crate) enum Failure {
     Form(StatusCode),
     /// The note is too long.
     LongNote,
-    /// Another site sent the form.
-    CrossSite,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Session(error)
+    }
 }
 
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
-        Self::Session(error)
+        Self::Session(error.into())
     }
 }
 
@@ -40,7 +44,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> AxumResponse {
         let page = match self {
             // The layer commits nothing then, and answers with `session`, as to a failed commit.
-            Self::Session(error) => return Error::from(error).into_response(),
+            Self::Session(error) => return error.into_response(),
             Self::NoSuchPage => error::page(
                 StatusCode::NOT_FOUND,
                 "There is no such page",
@@ -59,29 +63,12 @@ impl IntoResponse for Failure {
                 "It may be gone from the catalogue. The rest of your cart is as it was.",
                 Way::List,
             ),
-            Self::Form(status @ StatusCode::PAYLOAD_TOO_LARGE) => error::page(
-                status,
-                "That is too much",
-                "The form is larger than any of ours. Nothing was changed.",
-                Way::List,
-            ),
-            Self::Form(status) => error::page(
-                status,
-                "We could not read the form",
-                "Something in it is missing or is not what we expect. Nothing was changed.",
-                Way::List,
-            ),
+            Self::Form(status) => form(status),
             Self::LongNote => error::page(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The note is too long",
                 "A note has at most 200 characters. Nothing was changed: go back and shorten it.",
                 Way::Preferences,
-            ),
-            Self::CrossSite => error::page(
-                StatusCode::FORBIDDEN,
-                "Another site sent this form",
-                "We only take forms from our own pages. Nothing was changed.",
-                Way::List,
             ),
         };
         page.map(Body::from)
@@ -91,9 +78,14 @@ impl IntoResponse for Failure {
 /// The page for a session that cannot be read or changed, for [`session_http`]'s layer, which leaves the visitor's
 /// cookie alone: what is stored may be readable again in a moment.
 pub(crate) fn session(error: &Error) -> Response<Bytes> {
-    let Error::Session(error) = error else {
-        warn!(%error, "a session's cookie could not be made");
-        return unreadable();
+    let error = match error {
+        Error::Session(error) => error,
+        // `session_http` has logged it.
+        Error::Csrf(refused) => return forged(refused),
+        error => {
+            warn!(%error, "a session's cookie could not be made");
+            return unreadable();
+        }
     };
     match error {
         SessionError::Gone => {
@@ -122,6 +114,45 @@ pub(crate) fn session(error: &Error) -> Response<Bytes> {
         },
         _ => unreadable(),
     }
+}
+
+/// The page for a request that another site may have made.
+fn forged(refused: &CsrfError) -> Response<Bytes> {
+    match refused {
+        CsrfError::Origin => error::page(
+            StatusCode::FORBIDDEN,
+            "Another site sent this form",
+            "We only take forms from our own pages. Nothing was changed.",
+            Way::List,
+        ),
+        CsrfError::TokenMissing | CsrfError::TokenWrong => error::page(
+            StatusCode::FORBIDDEN,
+            "This form is out of date",
+            "Its page was opened before you logged in, or for another login. Nothing was changed: go back, reload \
+             the page and send it again.",
+            Way::List,
+        ),
+        CsrfError::LayerMissing => unreadable(),
+        refused => form(refused.status()),
+    }
+}
+
+/// The page for a form that is not one of the shop's.
+fn form(status: StatusCode) -> Response<Bytes> {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return error::page(
+            status,
+            "That is too much",
+            "The form is larger than any of ours. Nothing was changed.",
+            Way::List,
+        );
+    }
+    error::page(
+        status,
+        "We could not read the form",
+        "Something in it is missing or is not what we expect. Nothing was changed.",
+        Way::List,
+    )
 }
 
 fn gone() -> Response<Bytes> {

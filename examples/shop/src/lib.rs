@@ -2,7 +2,6 @@
 
 mod cart;
 mod catalogue;
-mod cross_site;
 mod failure;
 mod health;
 pub mod options;

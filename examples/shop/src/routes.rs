@@ -15,7 +15,7 @@ use axum::{
 use maud::Markup;
 use serde::{Deserialize, de::DeserializeOwned};
 use session_core::{ErrorKind, Lengths, SessionError, Timestamp};
-use session_http::{Outage, OutageLayer, Session};
+use session_http::{CSRF_ATTRIBUTE, Outage, OutageLayer, Session};
 use tracing::info;
 
 use crate::{
@@ -292,6 +292,7 @@ async fn value(visit: &Session, visitor: &Visitor, name: &str) -> Result<String,
                 newest.unwrap_or_default()
             )
         }
+        CSRF_ATTRIBUTE => "what tells your forms from forged ones".to_owned(),
         _ => "not one of this version of the shop".to_owned(),
     })
 }

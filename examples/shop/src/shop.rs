@@ -10,10 +10,13 @@ use axum::{
     response::Response,
 };
 use session_core::{ConfigError, SessionStore, Sessions};
-use session_http::{CookieConfig, CookieError, SchemeSource, SessionLayer, SessionManager, TransportError};
+use session_http::{
+    CookieConfig, CookieError, CsrfConfigError, CsrfLayer, SchemeSource, SessionLayer, SessionManager,
+    TransportError,
+};
 use tracing::info;
 
-use crate::{cross_site, failure, routes};
+use crate::{failure, routes};
 
 /// Bytes of a form at most. The longest form is the preferences', with a note of 200 characters.
 const LARGEST_FORM: usize = 16 * 1024;
@@ -40,9 +43,10 @@ pub fn shop(store: Arc<dyn SessionStore>, https_proxy: bool) -> Result<Router, S
         .scheme_source(scheme)
         .on_error(failure::session)
         .build()?;
+    let csrf = CsrfLayer::builder().longest_form(LARGEST_FORM).build()?;
     Ok(routes::routes()
+        .layer(csrf)
         .layer(SessionLayer::new(manager))
-        .layer(middleware::from_fn(cross_site::refuse))
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
         .layer(middleware::map_response(harden))
         .layer(middleware::from_fn(log)))
@@ -97,6 +101,8 @@ pub enum SetupError {
     Cookie(CookieError),
     /// The list of transports.
     Transport(TransportError),
+    /// What is done about forged requests.
+    Csrf(CsrfConfigError),
 }
 
 impl From<ConfigError> for SetupError {
@@ -117,12 +123,19 @@ impl From<TransportError> for SetupError {
     }
 }
 
+impl From<CsrfConfigError> for SetupError {
+    fn from(error: CsrfConfigError) -> Self {
+        Self::Csrf(error)
+    }
+}
+
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sessions(error) => write!(f, "sessions: {error}"),
             Self::Cookie(error) => write!(f, "cookie: {error}"),
             Self::Transport(error) => write!(f, "transports: {error}"),
+            Self::Csrf(error) => write!(f, "forged requests: {error}"),
         }
     }
 }
@@ -133,6 +146,7 @@ impl error::Error for SetupError {
             Self::Sessions(error) => Some(error),
             Self::Cookie(error) => Some(error),
             Self::Transport(error) => Some(error),
+            Self::Csrf(error) => Some(error),
         }
     }
 }

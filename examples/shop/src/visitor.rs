@@ -1,6 +1,6 @@
 //! What every page knows of whom it is for.
 
-use session_core::{Session, SessionError};
+use session_http::{CsrfToken, Error, Session};
 
 use crate::{cart::Cart, catalogue::Currency, preferences::Theme, users::User};
 
@@ -23,6 +23,8 @@ pub(crate) struct Visitor {
     pub(crate) note: String,
     /// Whether the store could not be reached, and the page is one that is shown all the same: nothing of the above is known.
     pub(crate) is_unknown: bool,
+    /// What the forms of this page carry, once somebody is logged in.
+    pub(crate) token: Option<CsrfToken>,
 }
 
 impl Visitor {
@@ -30,9 +32,9 @@ impl Visitor {
     ///
     /// # Errors
     ///
-    /// [`SessionError`] if the session cannot be read: never a visitor without a session instead, but on a route that tolerates
+    /// [`Error`] if the session cannot be read: never a visitor without a session instead, but on a route that tolerates
     /// it, and then it says so.
-    pub(crate) async fn of(session: &Session) -> Result<Self, SessionError> {
+    pub(crate) async fn of(session: &Session) -> Result<Self, Error> {
         let subject = session.subject().await?;
         Ok(Self {
             user: subject.as_ref().and_then(User::of),
@@ -41,6 +43,7 @@ impl Visitor {
             theme: session.get(attribute::THEME).await?.unwrap_or_default(),
             note: session.get(attribute::NOTE).await?.unwrap_or_default(),
             is_unknown: session.is_degraded(),
+            token: session.csrf_token().await?,
         })
     }
 }

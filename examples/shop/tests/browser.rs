@@ -212,8 +212,11 @@ impl<'s> Visitor<'s> {
     async fn send_at_once(&self, forms: Value) -> Vec<u64> {
         const SEND: &str = "
             const [forms, done] = arguments;
+            // The page's own token, if it has one.
+            const token = document.querySelector('[name=csrf_token]')?.value;
+            const headers = token ? { 'X-CSRF-Token': token } : {};
             const send = ([path, body]) => fetch(path, {
-                method: 'POST', body: new URLSearchParams(body),
+                method: 'POST', headers, body: new URLSearchParams(body),
             }).then(answer => answer.status);
             Promise.all(forms.map(send)).then(done, error => done(String(error)));";
         let statuses = self.browser.execute_async(SEND, vec![forms]).await.unwrap();

@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use common::{PATIENCE, Shop, command};
+use common::{PATIENCE, Shop, command, token_in};
 
 /// What the shop answered.
 struct Answer {
@@ -117,7 +117,13 @@ fn get(shop: &Shop, path: &str, id: &str) -> Answer {
     curl(shop, path, &["--cookie", &cookie(id)])
 }
 
+/// Sends a form of the session's page.
 fn post<'s>(shop: &'s Shop, path: &str, id: &str, form: &str) -> Curl<'s> {
+    post_as_it_is(shop, path, id, &shop.filled_in(id, form))
+}
+
+/// Sends a form without the token that its page has.
+fn post_as_it_is<'s>(shop: &'s Shop, path: &str, id: &str, form: &str) -> Curl<'s> {
     Curl::start(shop, path, &["--cookie", &cookie(id), "--data", form])
 }
 
@@ -136,7 +142,10 @@ const GRACE: &str = "name=grace&password=first+compiler";
 fn log_in(shop: &Shop, id: &str, form: &str) -> String {
     let answer = post(shop, "/login", id, form).answer();
     assert_eq!(answer.status, 303, "{}", answer.body);
-    answer.new_id()
+    let id = answer.new_id();
+    // Here, so that forms which are sent at once need not wait for it.
+    assert!(shop.token(&id).is_some());
+    id
 }
 
 fn pieces(shop: &Shop, id: &str) -> u32 {
@@ -584,6 +593,127 @@ fn forms_of_other_sites_are_refused() {
         "product=mug",
     ];
     assert_eq!(curl(&shop, "/cart/add", &arguments).status, 303);
+    shop.stop();
+}
+
+fn assert_says_out_of_date(answer: &Answer) {
+    assert_eq!((answer.status, answer.id()), (403, None), "{}", answer.body);
+    let says = "This form is out of date";
+    assert!(
+        answer.body.contains(says) && answer.body.contains("reload"),
+        "{}",
+        answer.body
+    );
+}
+
+/// Two tabs: in one, a page from before the login; in the other, the login.
+#[test]
+fn form_from_before_the_login_is_refused_after_it() {
+    let shop = Shop::start(&[]);
+    let guest = begin(&shop);
+    let before = get(&shop, "/", &guest);
+    assert_eq!(token_in(&before.body), None, "a guest's forms have none");
+    let id = log_in(&shop, &guest, ADA);
+    for (path, form) in [
+        ("/cart/add", "product=lamp"),
+        ("/cart/set", "product=mug&pieces=9"),
+        ("/cart/remove", "product=mug"),
+        ("/checkout", ""),
+        ("/preferences", "theme=dark&currency=jpy&note=x"),
+        ("/login", GRACE),
+        ("/session/renew", ""),
+        ("/logout", ""),
+        ("/logout/elsewhere", ""),
+        ("/logout/everywhere", ""),
+    ] {
+        assert_says_out_of_date(&post_as_it_is(&shop, path, &id, form).answer());
+    }
+    assert_eq!(pieces(&shop, &id), 1);
+    let page = get(&shop, "/session", &id);
+    assert!(page.body.contains("1 × Stoneware mug") && page.body.contains("<dd>Ada</dd>"));
+    // As the page says: reload, and send it again.
+    assert_eq!(post(&shop, "/cart/add", &id, "product=lamp").answer().status, 303);
+    assert_eq!(pieces(&shop, &id), 2);
+    let log = shop.stop();
+    assert!(
+        log.contains("event=\"csrf_refused\" reason=\"token_missing\""),
+        "{log}"
+    );
+}
+
+#[test]
+fn token_of_another_session_is_refused_and_its_own_outlives_a_new_id() {
+    let shop = Shop::start(&[]);
+    let [here, there] = [(); 2].map(|()| log_in(&shop, "", ADA));
+    let token = shop.token(&here).unwrap();
+    let form = format!("product=mug&csrf_token={token}");
+    assert_says_out_of_date(&post_as_it_is(&shop, "/cart/add", &there, &form).answer());
+    assert_eq!(
+        post_as_it_is(&shop, "/cart/add", &here, &form).answer().status,
+        303
+    );
+    // A page that was opened before the id was renewed.
+    let renewed = post(&shop, "/session/renew", &here, "").answer().new_id();
+    assert_eq!(
+        post_as_it_is(&shop, "/cart/add", &renewed, &form).answer().status,
+        303
+    );
+    // For scripts.
+    let header = format!("X-CSRF-Token: {token}");
+    let arguments = [
+        "--cookie",
+        &cookie(&renewed),
+        "--header",
+        &header,
+        "--data",
+        "product=mug",
+    ];
+    assert_eq!(curl(&shop, "/cart/add", &arguments).status, 303);
+    assert_eq!((pieces(&shop, &renewed), pieces(&shop, &there)), (3, 0));
+    // Every page has another text, and keeps its secret to itself.
+    let page = get(&shop, "/session", &renewed).body;
+    assert_ne!(token_in(&page), Some(token.clone()));
+    assert!(page.contains("what tells your forms from forged ones"), "{page}");
+    let log = shop.stop();
+    assert!(!log.contains(&token), "a token is in the log");
+}
+
+#[test]
+fn every_form_of_a_user_has_the_token() {
+    let shop = Shop::start(&[]);
+    let id = log_in(&shop, &begin(&shop), ADA);
+    let mut actions = Vec::new();
+    for path in ["/", "/cart", "/checkout", "/preferences", "/login", "/session"] {
+        let page = get(&shop, path, &id).body;
+        for form in page.split("<form").skip(1) {
+            let form = form.split("</form>").next().unwrap();
+            assert_eq!(form.matches("csrf_token").count(), 1, "{path}: {form}");
+            let (_, action) = form.split_once("action=\"").unwrap();
+            actions.push(action.split('"').next().unwrap().to_owned());
+        }
+    }
+    actions.sort();
+    actions.dedup();
+    assert_eq!(actions.len(), 10, "{actions:?}");
+    shop.stop();
+}
+
+#[test]
+fn oversized_form_of_a_user_is_refused_with_a_page() {
+    let shop = Shop::start(&[]);
+    let id = log_in(&shop, "", ADA);
+    let form = file(
+        "long-form-of-a-user",
+        &format!("product=mug&x={}", "x".repeat(100_000)),
+    );
+    let data = format!("@{}", form.display());
+    let refused = curl(
+        &shop,
+        "/cart/add",
+        &["--cookie", &cookie(&id), "--data", &data, "--header", "Expect:"],
+    );
+    assert_eq!(refused.status, 413);
+    assert!(refused.body.contains("That is too much"), "{}", refused.body);
     shop.stop();
 }
 

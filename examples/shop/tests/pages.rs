@@ -153,6 +153,13 @@ async fn begin(shop: &Router) -> String {
     set_cookie.split(';').next().unwrap().to_owned()
 }
 
+/// `csrf_token=TOKEN`, as the forms of a user have it.
+async fn token(shop: &Router, cookie: &str) -> String {
+    let page = get(shop, "/", cookie).await.body;
+    let (_, rest) = page.split_once("name=\"csrf_token\" value=\"").unwrap();
+    format!("csrf_token={}", rest.split('"').next().unwrap())
+}
+
 #[tokio::test]
 async fn store_that_is_down_is_a_page_to_try_again_and_the_cookie_stays() {
     let store = Failing::new();
@@ -261,7 +268,8 @@ async fn store_without_an_index_says_that_it_cannot_find_other_sessions() {
             .body
             .contains("no index of users")
     );
-    let everywhere = post(&shop, "/logout/everywhere", &cookie, "").await;
+    let token = token(&shop, &cookie).await;
+    let everywhere = post(&shop, "/logout/everywhere", &cookie, &token).await;
     assert_eq!(
         everywhere.status,
         StatusCode::NOT_IMPLEMENTED,
@@ -308,21 +316,25 @@ async fn foreign_text_is_escaped_wherever_it_is_shown() {
     let login = post(&shop, "/login", &cookie, "name=ada&password=analytical+engine").await;
     let cookie = login.set_cookie.unwrap().split(';').next().unwrap().to_owned();
     assert!(get(&shop, "/checkout", &cookie).await.body.contains(ESCAPED));
+    let token = token(&shop, &cookie).await;
+    let forged = post(&shop, "/cart/add", &cookie, &format!("csrf_token={TYPED}")).await;
+    assert_eq!(forged.status, StatusCode::FORBIDDEN);
 
     let hostile = [
-        post(&shop, "/cart/add", &cookie, &format!("product={TYPED}")).await,
+        forged,
+        post(&shop, "/cart/add", &cookie, &format!("{token}&product={TYPED}")).await,
         post(
             &shop,
             "/cart/set",
             &cookie,
-            &format!("product=mug&pieces={TYPED}"),
+            &format!("{token}&product=mug&pieces={TYPED}"),
         )
         .await,
         post(
             &shop,
             "/preferences",
             &cookie,
-            &format!("theme={TYPED}&currency=eur&note="),
+            &format!("{token}&theme={TYPED}&currency=eur&note="),
         )
         .await,
         get(&shop, &format!("/cart?done={TYPED}"), &cookie).await,

@@ -223,6 +223,15 @@ impl Session {
         Ok(self.loaded().await?.view().subject.clone())
     }
 
+    /// The last log-in, one of this request included; `None` before it.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn authenticated_at(&self) -> Result<Option<Timestamp>, SessionError> {
+        Ok(self.loaded().await?.view().live.authenticated_at)
+    }
+
     /// Makes the session `subject`'s, from the next commit on under a new id: the old one is refused from then on,
     /// without grace, so an id that was planted before the log-in is worth nothing. Both lengths begin anew.
     /// Attributes stay, unless they were another subject's: those are removed.

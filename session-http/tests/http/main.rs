@@ -5,6 +5,7 @@
 
 mod budget;
 mod cookies;
+mod csrf;
 mod failures;
 mod identity;
 mod manager;

@@ -187,6 +187,12 @@ impl Clock for Moved {
 
 /// A site whose time a test moves.
 pub(crate) fn timed_site() -> (Arc<Moved>, Arc<Watched>, Router) {
+    let (clock, store, manager) = timed_manager();
+    (clock, store, site_of(manager))
+}
+
+/// A manager whose time a test moves.
+pub(crate) fn timed_manager() -> (Arc<Moved>, Arc<Watched>, SessionManager) {
     let clock = Arc::new(Moved::default());
     let memory = MemoryStore::builder().clock(clock.clone()).build().unwrap();
     let store = Arc::new(Watched {
@@ -197,8 +203,8 @@ pub(crate) fn timed_site() -> (Arc<Moved>, Arc<Watched>, Router) {
     let sessions = Sessions::builder(shared)
         .namespace(NAMESPACE)
         .clock(clock.clone());
-    let site = site_of(SessionManager::new(sessions.build().unwrap()));
-    (clock, store, site)
+    let manager = SessionManager::new(sessions.build().unwrap());
+    (clock, store, manager)
 }
 
 /// A site with the sessions of `store`.
@@ -370,7 +376,11 @@ impl Browser {
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> Answer {
-        let answer = send(&self.site, self.request(path)).await;
+        self.send(self.request(path)).await
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Body>) -> Answer {
+        let answer = send(&self.site, request).await;
         match answer.new_id() {
             Some(removed) if removed.is_empty() => self.id = None,
             Some(id) => self.id = Some(id),

@@ -27,6 +27,7 @@ pub(crate) fn cart(visitor: &Visitor, notice: Option<Notice>) -> Markup {
                             p { (price) " each" }
                         }
                         form.pieces method="post" action="/cart/set" {
+                            (layout::token(visitor))
                             input type="hidden" name="product" value=(product.slug);
                             label {
                                 span.unseen { "Pieces of " (product.name) }
@@ -35,6 +36,7 @@ pub(crate) fn cart(visitor: &Visitor, notice: Option<Notice>) -> Markup {
                             button.quiet aria-label={ "Change the pieces: " (product.name) } { "Change" }
                         }
                         form.remove method="post" action="/cart/remove" {
+                            (layout::token(visitor))
                             input type="hidden" name="product" value=(product.slug);
                             button.plain aria-label={ "Remove: " (product.name) } { "Remove" }
                         }
@@ -69,6 +71,7 @@ pub(crate) fn checkout(visitor: &Visitor) -> Markup {
                 }
                 p { a href="/preferences" { "Change the currency or the note for the courier" } }
                 form method="post" action="/checkout" {
+                    (layout::token(visitor))
                     button { "Place the order" }
                 }
             }

@@ -1,6 +1,8 @@
 //! What all pages share.
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use session_http::CsrfToken;
 
 use super::Notice;
 use crate::{preferences::Theme, visitor::Visitor};
@@ -33,6 +35,7 @@ pub(super) fn page(visitor: &Visitor, title: &str, notice: Option<Notice>, main:
             }
             @if let Some(user) = visitor.user {
                 form.inline method="post" action="/logout" {
+                    (token(visitor))
                     span.user { (user.name) }
                     button.plain { "Log out" }
                 }
@@ -48,6 +51,12 @@ pub(super) fn page(visitor: &Visitor, title: &str, notice: Option<Notice>, main:
         (main)
     };
     bare(visitor.theme, title, &navigation, &content)
+}
+
+/// What tells a form of this visitor from a forged one: a hidden field in every form, once somebody is logged in.
+pub(super) fn token(visitor: &Visitor) -> Markup {
+    let field = visitor.token.as_ref().map(CsrfToken::hidden_field);
+    PreEscaped(field.unwrap_or_default())
 }
 
 /// A page that needs no session.

@@ -21,6 +21,7 @@ pub(crate) fn list(visitor: &Visitor, notice: Option<Notice>) -> Markup {
                         p { (product.about) }
                     }
                     form.buy method="post" action="/cart/add" {
+                        (layout::token(visitor))
                         input type="hidden" name="product" value=(product.slug);
                         strong.price { (visitor.currency.price(product.cents)) }
                         button aria-label={ "Add to the cart: " (product.name) } { "Add to cart" }

@@ -29,6 +29,7 @@ pub(crate) fn login(visitor: &Visitor, login: &Login<'_>) -> Markup {
                     p.wrong id="wrong" role="alert" { "Name and password do not fit. Please try again." }
                 }
                 form.fields method="post" action="/login" {
+                    (layout::token(visitor))
                     @if login.to_checkout { input type="hidden" name="next" value="checkout"; }
                     label {
                         "Name"

@@ -15,6 +15,7 @@ pub(crate) fn preferences(visitor: &Visitor, notice: Option<Notice>) -> Markup {
         section.narrow {
             h1 { "Preferences" }
             form.fields method="post" action="/preferences" {
+                (layout::token(visitor))
                 fieldset {
                     legend { "Colours" }
                     @for theme in Theme::ALL {

@@ -34,12 +34,12 @@ pub(crate) fn session(visitor: &Visitor, facts: &Facts, notice: Option<Notice>) 
                     section {
                         h2 { "Attributes" }
                         (attributes(&facts.attributes))
-                        @if visitor.user.is_some() { (logouts(facts.sessions)) }
+                        @if visitor.user.is_some() { (logouts(visitor, facts.sessions)) }
                     }
                     section.panel {
                         h2 { "Life" }
                         (life(info, facts, visitor))
-                        form method="post" action="/session/renew" { button.quiet { "Renew the id now" } }
+                        form method="post" action="/session/renew" { (layout::token(visitor)) button.quiet { "Renew the id now" } }
                     }
                 }
             }
@@ -66,7 +66,7 @@ fn attributes(attributes: &[(String, String)]) -> Markup {
     }
 }
 
-fn logouts(sessions: Option<usize>) -> Markup {
+fn logouts(visitor: &Visitor, sessions: Option<usize>) -> Markup {
     html! {
         h2 { "Your other sessions" }
         @match sessions {
@@ -77,8 +77,8 @@ fn logouts(sessions: Option<usize>) -> Markup {
                     @else { "You have " (sessions) ", this one included." }
                 }
                 div.actions {
-                    form method="post" action="/logout/elsewhere" { button.quiet { "Log out everywhere else" } }
-                    form method="post" action="/logout/everywhere" { button.quiet { "Log out everywhere" } }
+                    form method="post" action="/logout/elsewhere" { (layout::token(visitor)) button.quiet { "Log out everywhere else" } }
+                    form method="post" action="/logout/everywhere" { (layout::token(visitor)) button.quiet { "Log out everywhere" } }
                 }
             }
         }

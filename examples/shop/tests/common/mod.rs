@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::{
+    collections::HashMap,
     io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
@@ -20,6 +21,8 @@ pub(crate) struct Shop {
     pub(crate) url: String,
     log: Option<JoinHandle<String>>,
     secrets: Mutex<Vec<String>>,
+    /// By the ids of their sessions.
+    tokens: Mutex<HashMap<String, String>>,
 }
 
 impl Shop {
@@ -53,6 +56,7 @@ impl Shop {
             url,
             log: Some(log),
             secrets: Mutex::default(),
+            tokens: Mutex::default(),
         }
     }
 
@@ -71,6 +75,25 @@ impl Shop {
     pub(crate) fn assert_tells_no_id(&self, text: &str) {
         for id in self.secrets().iter() {
             assert!(!text.contains(id.as_str()), "an id is in: {text}");
+        }
+    }
+
+    /// The token of a session's forms, from one of its pages; `None` if they have none.
+    pub(crate) fn token(&self, id: &str) -> Option<String> {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = tokens.get(id) {
+            return Some(token.clone());
+        }
+        let token = token_in(&send(self, "/", Some(id), None).text)?;
+        tokens.insert(id.to_owned(), token.clone());
+        Some(token)
+    }
+
+    /// The form as the page of this session sends it.
+    pub(crate) fn filled_in(&self, id: &str, form: &str) -> String {
+        match self.token(id) {
+            Some(token) => format!("{form}&csrf_token={token}"),
+            None => form.to_owned(),
         }
     }
 
@@ -152,8 +175,22 @@ pub(crate) struct Answer {
     pub(crate) text: String,
 }
 
-/// One request with curl, as the visitor with the session `id`.
+/// The token in a page, whose forms all have the same one.
+pub(crate) fn token_in(page: &str) -> Option<String> {
+    let (_, rest) = page.split_once("name=\"csrf_token\" value=\"")?;
+    Some(rest.split('"').next().unwrap().to_owned())
+}
+
+/// One request with curl, as the visitor with the session `id`, whose forms carry their token.
 pub(crate) fn ask(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>) -> Answer {
+    let filled_in = match (id, form) {
+        (Some(id), Some(form)) => Some(shop.filled_in(id, form)),
+        _ => form.map(str::to_owned),
+    };
+    send(shop, path, id, filled_in.as_deref())
+}
+
+fn send(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>) -> Answer {
     let mut curl = Command::new("curl");
     curl.args([
         "--disable",
