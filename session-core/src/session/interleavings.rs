@@ -37,7 +37,7 @@ pub(super) enum Fault {
     /// A record remembers its last write alone, and a write that is not it counts as not applied.
     OneWriteId,
     /// A session that is to be ended is ended even when it has become another subject's.
-    EndsAnothers,
+    EndsForeign,
     /// A log-in makes room before its own record is there.
     RoomIsMadeFirst,
     /// Of two log-ins at once, each takes the other for the older.
@@ -982,5 +982,5 @@ fn log_ins_that_end_each_other_are_found() {
 
 #[test]
 fn end_of_another_subjects_session_is_found() {
-    is_found(Fault::EndsAnothers, &[BecomeAnother, EndOther], 0);
+    is_found(Fault::EndsForeign, &[BecomeAnother, EndOther], 0);
 }

@@ -82,7 +82,7 @@ impl Inner {
             let chain = self.follow_to_the_end(key).await?;
             path.extend(chain.passed());
             let Some((end, found)) = chain.end else { break };
-            if subject.is_some() && found.subject.as_ref() != subject && !planted!(self, EndsAnothers) {
+            if subject.is_some() && found.subject.as_ref() != subject && !planted!(self, EndsForeign) {
                 return Ok(());
             }
             (key, version) = (end, found.version);
