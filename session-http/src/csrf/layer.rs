@@ -31,15 +31,17 @@ use crate::{Error, Session, error::plain, event, layer::Failed};
 /// 1. *Where it comes from.* `Sec-Fetch-Site` must be `same-origin` or `none`; without that header, `Origin` must name
 ///    the host that was asked, whatever the scheme. [Allowed origins](CsrfLayerBuilder::allow_origin) pass. With neither
 ///    header it is no browser's, and goes on.
-/// 2. *The token*, where [`RequireToken`] asks the session for one that did not come in a header: in the header `X-CSRF-Token`, else in the field
+/// 2. *The token*, where [`RequireToken`] asks the session for one: in the header `X-CSRF-Token`, else in the field
 ///    `csrf_token` of an `application/x-www-form-urlencoded` body, which is read up to 64 KiB and handed on as it came.
 ///    Other bodies (JSON, multipart) need the header, or
-///    [a handler that checks itself](CsrfLayer::token_left_to_handler). Several headers or fields are refused.
+///    [a handler that checks itself](CsrfLayer::token_left_to_handler). Several headers or fields are refused. A session
+///    that came in a header ([`HeaderConfig`](crate::HeaderConfig)) needs none: no browser sends that by itself.
 ///
 /// A refused request is answered by [`SessionManager::error_response`](crate::SessionManager::error_response) with
 /// [`Error::Csrf`]: 403 and a line of text, or the page that
 /// [`on_error`](crate::SessionManagerBuilder::on_error) makes. The event `csrf_refused` tells the reason. The
-/// handler did not run, and nothing is committed. If the session cannot be loaded, the answer is the session's own error.
+/// handler did not run, and nothing is committed. If the session cannot be loaded, the answer is the session's own error,
+/// on a route that [tolerates an outage](crate::OutageLayer) too: nobody can tell then whose request it is.
 ///
 /// A safe method costs nothing here, an unsafe one the load that its handler would need anyway. Routes that take
 /// requests from other programs with credentials of their own (webhooks) go outside this layer.
@@ -256,9 +258,8 @@ impl CsrfLayer {
         if !origin::is_ours(&request, &settings.allowed_origins) {
             return Err(CsrfError::Origin.into());
         }
-        // No browser sends the session's header by itself: whoever forged the request would have to hold the session. And
-        // nobody's form is read without need.
-        if self.left_to_handler || session.in_header || !settings.protect(session).await? {
+        // Nobody's form is read without need.
+        if self.left_to_handler || !session.must_send_token().await? {
             return Ok(request.map(CsrfBody::unread));
         }
         let mut in_header = request.headers().get_all(&settings.header).iter();

@@ -82,7 +82,7 @@ impl Session {
     /// - [`CsrfError::LayerMissing`].
     pub async fn csrf_token(&self) -> Result<Option<CsrfToken>, Error> {
         let settings = self.csrf_settings()?;
-        if !settings.protect(self).await? {
+        if !self.has_tokens(settings).await? {
             return Ok(None);
         }
         let secret = match self.get(CSRF_ATTRIBUTE).await? {
@@ -109,7 +109,7 @@ impl Session {
     /// - [`CsrfError::TokenWrong`] if it is not one of this session since its last log-in.
     /// - [`Error::Session`] if the session cannot be loaded, and [`CsrfError::LayerMissing`].
     pub async fn check_csrf(&self, token: Option<&str>) -> Result<(), Error> {
-        if !self.csrf_settings()?.protect(self).await? {
+        if !self.must_send_token().await? {
             return Ok(());
         }
         let token = token.ok_or(CsrfError::TokenMissing)?;
@@ -118,6 +118,24 @@ impl Session {
         // Takes the same time wherever the first difference is.
         let verified = mac(&secret, &nonce, self.authenticated_at().await?).verify(&tag.into());
         verified.map_err(|_| CsrfError::TokenWrong.into())
+    }
+
+    /// Whether a request that would change something must carry a token. Without the store nobody can tell, and no
+    /// route may take the request for a guest's.
+    pub(super) async fn must_send_token(&self) -> Result<bool, Error> {
+        let settings = self.csrf_settings()?;
+        self.fail_closed();
+        let must = self.has_tokens(settings).await?;
+        if self.is_degraded() {
+            // It was used before, on a tolerant route. Whatever would change it is the store's own error.
+            self.renew().await?;
+        }
+        Ok(must)
+    }
+
+    async fn has_tokens(&self, settings: &Settings) -> Result<bool, SessionError> {
+        // No browser sends such a header by itself: whoever forged the request would have to hold the session.
+        Ok(!self.in_header && settings.protect(self).await?)
     }
 
     fn csrf_settings(&self) -> Result<&Arc<Settings>, CsrfError> {

@@ -24,8 +24,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use session_core::{Bytes, Subject};
 use session_http::{
-    CSRF_ATTRIBUTE, CsrfBody, CsrfConfigError, CsrfError, CsrfLayer, Error, RequireToken, Session,
-    SessionLayer, SessionManager,
+    CSRF_ATTRIBUTE, CsrfBody, CsrfConfigError, CsrfError, CsrfLayer, Error, Outage, OutageLayer,
+    RequireToken, Session, SessionLayer, SessionManager,
 };
 use tokio::sync::Barrier;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
@@ -663,6 +663,70 @@ async fn downed_store_lets_nothing_pass() {
     assert_eq!(browser.send(request).await.body, "0");
 }
 
+/// Where the layer is inside the tolerant one, outside of it, and where the session was used in between.
+#[tokio::test]
+async fn route_that_tolerates_an_outage_takes_no_users_request_for_a_guests() {
+    let store = Watched::shared();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let (mut browser, token) = member(&shop(manager(&store), CsrfLayer::new())).await;
+    let routes = || {
+        let (counted, checked) = (Arc::clone(&runs), Arc::clone(&runs));
+        let check = async move |session: Session| {
+            session.check_csrf(None).await?;
+            Ok::<_, Error>(checked.fetch_add(1, Ordering::SeqCst).to_string())
+        };
+        let change = async move || counted.fetch_add(1, Ordering::SeqCst).to_string();
+        let by_handler = Router::new()
+            .route("/checked", post(check))
+            .layer(CsrfLayer::new().token_left_to_handler());
+        Router::new()
+            .route("/page", get(page))
+            .route("/change", post(change))
+            .layer(CsrfLayer::new())
+            .merge(by_handler)
+    };
+    let used = axum::middleware::from_fn(
+        async |request: axum::extract::Request, next: axum::middleware::Next| {
+            let session = request.extensions().get::<Session>().unwrap().clone();
+            let _ = session.subject().await;
+            next.run(request).await
+        },
+    );
+    let tolerant = || OutageLayer::new(Outage::ReadOnly);
+    let sites = [
+        routes().layer(tolerant()),
+        routes().layer(used).layer(tolerant()),
+        Router::new()
+            .route("/change", post(change).layer(tolerant()))
+            .layer(CsrfLayer::new()),
+    ];
+    store.set_down(true);
+    for (at, site) in sites.into_iter().enumerate() {
+        browser.site = site.layer(SessionLayer::new(manager(&store)));
+        let checked = to(&browser, "/checked").body(Body::empty()).unwrap();
+        for request in [form(&browser, "a=1"), with_header(&browser, &token), checked] {
+            if at == 2 && request.uri() == "/checked" {
+                continue;
+            }
+            let answer = browser.send(request).await;
+            assert_eq!(
+                answer.status,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "{at}: {}",
+                answer.body
+            );
+        }
+        if at < 2 {
+            assert_eq!(
+                browser.text("/page").await,
+                "none",
+                "the page is shown all the same"
+            );
+        }
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+}
+
 #[tokio::test]
 async fn handler_of_a_refused_request_never_runs_and_nothing_is_committed() {
     let store = Watched::shared();
@@ -706,7 +770,7 @@ async fn own_page_takes_the_place_of_the_text() {
         page
     });
     let layer = CsrfLayer::builder().longest_form(100).build().unwrap();
-    let site = shop(manager.build(), layer);
+    let site = shop(manager.build().unwrap(), layer);
     let (mut browser, _) = member(&site).await;
     let request = form(&browser, "a=1");
     let answer = browser.send(request).await;
@@ -1126,6 +1190,10 @@ async fn session_in_a_header_needs_no_token_and_one_in_a_cookie_does() {
     let log_in = Request::post("/login/ada").body(Body::empty()).unwrap();
     let answer = send(&site, log_in).await;
     let id = answer.all("session-id")[0].to_owned();
+    let mut page = Request::get("/page").body(Body::empty()).unwrap();
+    let bearer = format!("Bearer {id}").parse().unwrap();
+    page.headers_mut().insert("authorization", bearer);
+    assert_eq!(send(&site, page).await.body, "none");
     assert_passed(
         &send(
             &site,
