@@ -79,7 +79,7 @@ impl Inner {
                         live,
                         subject,
                     };
-                    if let Err(error) = self.admit(state, &fresh).await {
+                    if let Err(error) = self.admit(state, old.key, &fresh).await {
                         if matches!(error, SessionError::TooManySessions { .. }) {
                             state.undo(Live::new(self.clock.now(), self.lengths));
                         }
@@ -149,7 +149,7 @@ impl Inner {
     }
 
     /// Between the steps, at a log-in: whether its subject may have one more session. The old key is as it was until then.
-    async fn admit(&self, state: &State, fresh: &Fresh) -> Result<(), SessionError> {
+    async fn admit(&self, state: &State, old: SessionKey, fresh: &Fresh) -> Result<(), SessionError> {
         let Some(subject) = state.changes.logs_in() else {
             return Ok(());
         };
@@ -157,6 +157,7 @@ impl Inner {
             key: fresh.key,
             version: fresh.version,
             live: &fresh.live,
+            replaces: Some(old),
         };
         let admitted = self.make_room(subject, &own).await;
         if admitted.is_err() {

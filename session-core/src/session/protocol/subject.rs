@@ -29,6 +29,8 @@ pub(super) struct Own<'a> {
     pub(super) key: SessionKey,
     pub(super) version: Version,
     pub(super) live: &'a Live,
+    /// The key that this record is to take the place of.
+    pub(super) replaces: Option<SessionKey>,
 }
 
 impl Owned {
@@ -162,7 +164,7 @@ impl Inner {
         }
         let mut others = self.group(subject, &keys, Some(own.key)).await?;
         // The log-in may be one again, in a session that is the subject's already: it takes no other's place.
-        others.retain(|other| !other.is(&own.key, own.live));
+        others.retain(|other| !other.is(&own.replaces.unwrap_or(own.key), own.live));
         if others.len() < limit {
             return Ok(());
         }

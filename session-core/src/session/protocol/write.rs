@@ -36,6 +36,7 @@ impl Inner {
                     key,
                     version,
                     live: &live,
+                    replaces: None,
                 },
             )
             .await?;
@@ -48,6 +49,7 @@ impl Inner {
                 key,
                 version,
                 live: &live,
+                replaces: None,
             };
             if let Err(error) = self.make_room(subject, &own).await {
                 self.take_back(&own).await;
