@@ -419,3 +419,22 @@ async fn unreadable_records_are_never_tolerated() {
         assert!(!session.is_degraded());
     }
 }
+
+/// Nine others have written since it was loaded: its records share no write any more, and it still takes no second place.
+#[tokio::test]
+async fn log_in_again_counts_once_however_often_others_wrote_meanwhile() {
+    let world = limited(1, OnLimit::Refuse);
+    let id = world.log_in().await;
+    let session = world.sessions.open(Some(id.clone()));
+    session.log_in(ada()).await.unwrap();
+    for count in 0..9_u32 {
+        let other = world.sessions.open(Some(id.clone()));
+        other.insert("count", &count).await.unwrap();
+        let _of_no_interest = other.commit().await.unwrap();
+    }
+    let id = stored_id(session.commit().await.unwrap());
+    assert_eq!(world.read(&id).await.0, Some(1));
+    let session = world.sessions.open(Some(id));
+    assert_eq!(session.get::<u32>("count").await.unwrap(), Some(8));
+    assert_eq!(session.own_sessions().await.unwrap().len(), 1);
+}
