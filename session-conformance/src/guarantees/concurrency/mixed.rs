@@ -43,7 +43,8 @@ pub(super) async fn batches_and_sweeps_do_not_deadlock(cx: Cx) -> Verdict {
             .clone()
             .cleans(caller, cx.rng(1_000 + caller as u64))),
     )?;
-    let written: HashMap<Version, Record> = written.into_iter().flatten().collect();
+    // By key too: a version is used once for a key, and two keys on two servers may have the same.
+    let written: HashMap<(SessionKey, Version), Record> = written.into_iter().flatten().collect();
     cx.ended(Instant::now(), traffic.short).await;
     for key in &*traffic.keys {
         let mut seen = Vec::new();
@@ -58,12 +59,15 @@ pub(super) async fn batches_and_sweeps_do_not_deadlock(cx: Cx) -> Verdict {
             same(
                 "the record in the version that is loaded, as it was written",
                 Some(record),
-                written.get(version),
+                written.get(&(*key, *version)),
             )?;
         }
     }
     Ok(())
 }
+
+/// What a caller was told that it wrote.
+type Wrote = ((SessionKey, Version), Record);
 
 /// What all callers share.
 #[derive(Clone)]
@@ -78,17 +82,13 @@ struct Traffic {
 
 impl Traffic {
     /// One caller's calls: what it was told that it wrote.
-    async fn calls(self, caller: usize, rng: fastrand::Rng) -> Result<Vec<(Version, Record)>, Stop> {
+    async fn calls(self, caller: usize, rng: fastrand::Rng) -> Result<Vec<Wrote>, Stop> {
         let written = self.random_calls(caller, rng).await;
         self.left.fetch_sub(1, Ordering::Relaxed);
         written
     }
 
-    async fn random_calls(
-        &self,
-        caller: usize,
-        mut rng: fastrand::Rng,
-    ) -> Result<Vec<(Version, Record)>, Stop> {
+    async fn random_calls(&self, caller: usize, mut rng: fastrand::Rng) -> Result<Vec<Wrote>, Stop> {
         let store = &self.nodes[caller % self.nodes.len()];
         let mut known = vec![Version::from_bytes([0; 16]); KEYS];
         let mut written = Vec::new();
@@ -131,7 +131,7 @@ impl Traffic {
             match answer {
                 Ok(Some(version)) => {
                     known[at] = version;
-                    written.push((version, record));
+                    written.push(((*key, version), record));
                 }
                 Ok(None) => {}
                 Err(kind) => ensure(rights.contains(&kind), || {
