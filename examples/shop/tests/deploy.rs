@@ -12,6 +12,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
 };
 
@@ -67,6 +68,9 @@ fn run(arguments: &[&str], port: u16) -> Command {
 
 /// Four ports in a row: the balancer's, or the only shop's, and the three shops'.
 fn ports() -> u16 {
+    // Two tests that look at once would find rows that overlap.
+    static LOOKING: Mutex<()> = Mutex::new(());
+    let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let port = free_port();
         if (1..4).all(|more| TcpListener::bind(("127.0.0.1", port + more)).is_ok()) {
