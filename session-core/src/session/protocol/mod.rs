@@ -179,7 +179,11 @@ impl State {
 
 impl Sessions {
     pub(super) async fn commit(&self, state: &mut State) -> Result<Committed, SessionError> {
-        let task = self.inner.commit(state).await?;
+        let committed = self.inner.commit(state).await;
+        if matches!(committed, Err(SessionError::TooManySessions { .. })) {
+            state.undo(Live::new(self.inner.clock.now(), self.inner.lengths));
+        }
+        let task = committed?;
         let client = match (&state.handed_out, state.forget) {
             (Some(id), _) => {
                 let deadline = state.view.live.deadline;

@@ -79,12 +79,14 @@ impl Inner {
                         live,
                         subject,
                     };
-                    if let Err(error) = self.admit(state, old.key, &fresh).await {
-                        if matches!(error, SessionError::TooManySessions { .. }) {
-                            state.undo(Live::new(self.clock.now(), self.lengths));
-                        }
-                        return Err(error);
-                    }
+                    let own = Own {
+                        key: fresh.key,
+                        version: fresh.version,
+                        live: &fresh.live,
+                        replaces: Some(old.key),
+                    };
+                    // The old key is as it was until then.
+                    self.admit(state, &own).await?;
                     fresh
                 }
                 Some(fresh) => self.refill(fresh, live, subject, &mut attempts).await?,
@@ -146,24 +148,6 @@ impl Inner {
                 }
             }
         }
-    }
-
-    /// Between the steps, at a log-in: whether its subject may have one more session. The old key is as it was until then.
-    async fn admit(&self, state: &State, old: SessionKey, fresh: &Fresh) -> Result<(), SessionError> {
-        let Some(subject) = state.changes.logs_in() else {
-            return Ok(());
-        };
-        let own = Own {
-            key: fresh.key,
-            version: fresh.version,
-            live: &fresh.live,
-            replaces: Some(old),
-        };
-        let admitted = self.make_room(subject, &own).await;
-        if admitted.is_err() {
-            self.take_back(&own).await;
-        }
-        admitted
     }
 
     fn renewed(&self, live: Live) -> Live {

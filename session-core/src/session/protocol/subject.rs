@@ -146,13 +146,29 @@ impl Inner {
         Ok(self.subjects()?.delete_all(subject, None).await?)
     }
 
+    /// Once `own` is there, and before anybody has its id: whether it may stay, if it is a log-in's. If not, it is removed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Inner::make_room`].
+    pub(super) async fn admit(&self, state: &State, own: &Own<'_>) -> Result<(), SessionError> {
+        let Some(subject) = state.changes.logs_in() else {
+            return Ok(());
+        };
+        let admitted = self.make_room(subject, own).await;
+        if admitted.is_err() {
+            self.take_back(own).await;
+        }
+        admitted
+    }
+
     /// At a log-in, once its record is there and before anybody has its id: makes room, or refuses. Of two log-ins at once,
     /// each lists after its own write, so at least one sees both.
     ///
     /// # Errors
     ///
     /// [`SessionError::TooManySessions`]; [`SessionError::Gone`] if another log-in at this very moment comes first; those of
-    /// the store. The caller removes its record then.
+    /// the store.
     pub(super) async fn make_room(&self, subject: &Subject, own: &Own<'_>) -> Result<(), SessionError> {
         let Some(PerSubject { limit, on_limit }) = self.per_subject else {
             return Ok(());
@@ -196,7 +212,7 @@ impl Inner {
     }
 
     /// Removes the record of a log-in that was refused: it would take a place until it expires.
-    pub(super) async fn take_back(&self, own: &Own<'_>) {
+    async fn take_back(&self, own: &Own<'_>) {
         let mut attempts = super::Attempts::default();
         loop {
             let error = match self.store.delete(&own.key, Some(own.version)).await {

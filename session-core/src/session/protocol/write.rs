@@ -42,22 +42,14 @@ impl Inner {
             .await?;
         }
         let (id, key, version) = self.place(&live, &subject).await?;
-        if let Some(subject) = state.changes.logs_in()
-            && !planted!(self, RoomIsMadeFirst)
-        {
+        if !planted!(self, RoomIsMadeFirst) {
             let own = Own {
                 key,
                 version,
                 live: &live,
                 replaces: None,
             };
-            if let Err(error) = self.make_room(subject, &own).await {
-                self.take_back(&own).await;
-                if matches!(error, SessionError::TooManySessions { .. }) {
-                    state.undo(Live::new(self.clock.now(), self.lengths));
-                }
-                return Err(error);
-            }
+            self.admit(state, &own).await?;
         }
         tracing::debug!(target: "session", %key, "created");
         let remaining = self.ttl(&live)?;
