@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use common::{PATIENCE, Shop, command, token_in};
+use common::{PATIENCE, Shop, command, curl_command, token_in};
 
 /// What the shop answered.
 struct Answer {
@@ -50,17 +50,7 @@ struct Curl<'s> {
 
 impl<'s> Curl<'s> {
     fn start(shop: &'s Shop, path: &str, arguments: &[&str]) -> Self {
-        let child = Command::new("curl")
-            .args([
-                "--disable",
-                "--silent",
-                "--show-error",
-                "--include",
-                "--max-time",
-                "50",
-                "--noproxy",
-                "*",
-            ])
+        let child = curl_command()
             .args(arguments)
             .arg(format!("{}{path}", shop.url))
             .stdin(Stdio::null())

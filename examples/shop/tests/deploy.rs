@@ -16,6 +16,7 @@ use std::{
     thread,
 };
 
+use common::curl_command;
 use front::{free_port, signal, wait_until};
 
 /// A deployment that runs. Told to stop when dropped.
@@ -83,17 +84,7 @@ fn ports() -> u16 {
 
 /// What curl shows of a request: the headers and the page.
 fn curl(port: u16, path: &str, arguments: &[&str]) -> String {
-    let output = Command::new("curl")
-        .args([
-            "--disable",
-            "--silent",
-            "--show-error",
-            "--include",
-            "--max-time",
-            "50",
-            "--noproxy",
-            "*",
-        ])
+    let output = curl_command()
         .args(arguments)
         .arg(format!("http://127.0.0.1:{port}{path}"))
         .output()

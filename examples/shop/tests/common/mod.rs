@@ -190,21 +190,20 @@ pub(crate) fn ask(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>)
     send(shop, path, id, filled_in.as_deref())
 }
 
-fn send(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>) -> Answer {
+/// curl, as every test calls it: no settings of its user's, headers and body, an end in any case.
+pub(crate) fn curl_command() -> Command {
     let mut curl = Command::new("curl");
-    curl.args([
-        "--disable",
-        "--silent",
-        "--show-error",
-        "--include",
-        "--max-time",
-        "50",
-    ])
-    .args(["--noproxy", "*"])
-    .args(id.map(|id| format!("-bsession={id}")))
-    .args(form.into_iter().flat_map(|form| ["--data", form]))
-    .arg(format!("{}{path}", shop.url))
-    .stdin(Stdio::null());
+    curl.args(["--disable", "--silent", "--show-error", "--include"])
+        .args(["--max-time", "50", "--noproxy", "*"]);
+    curl
+}
+
+fn send(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>) -> Answer {
+    let mut curl = curl_command();
+    curl.args(id.map(|id| format!("-bsession={id}")))
+        .args(form.into_iter().flat_map(|form| ["--data", form]))
+        .arg(format!("{}{path}", shop.url))
+        .stdin(Stdio::null());
     let output = curl.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
