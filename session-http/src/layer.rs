@@ -9,13 +9,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response, header::Entry};
 use session_core::{Bytes, ErrorKind, SessionError};
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Instrument;
 
-use crate::{Error, ResponseHeaders, SessionManager, Transport, Visit, event};
+use crate::{Error, ResponseHeaders, SessionManager, Visit, event};
 
 /// Gives every request its [`Session`] and commits it before the response is sent.
 ///
@@ -85,7 +85,9 @@ where
         }
         let manager = self.manager.clone();
         let visit = manager.open_with(request.uri(), request.headers());
-        hide(&manager, request.headers_mut());
+        for transport in manager.transports() {
+            hide(request.headers_mut(), transport.varies_by());
+        }
         request.extensions_mut().insert(Session {
             session: visit.session().clone(),
             manager: manager.clone(),
@@ -188,13 +190,11 @@ where
     }
 }
 
-/// `Debug` of the request then shows no credential.
-fn hide(manager: &SessionManager, headers: &mut HeaderMap) {
-    for field in manager.transports().iter().filter_map(Transport::varies_by) {
-        if let http::header::Entry::Occupied(mut values) = headers.entry(field) {
-            for value in values.iter_mut() {
-                value.set_sensitive(true);
-            }
+/// `Debug` of the headers then hides this field.
+pub(crate) fn hide(headers: &mut HeaderMap, field: HeaderName) {
+    if let Entry::Occupied(mut values) = headers.entry(field) {
+        for value in values.iter_mut() {
+            value.set_sensitive(true);
         }
     }
 }

@@ -3,12 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, header::SET_COOKIE, request::Parts};
-use session_core::{Bytes, ClientAction, Session, SessionId, Sessions, Upkeep};
+use session_core::{Bytes, ClientAction, Session, Sessions, Upkeep};
 
 use crate::{
-    CookieConfig, Error, SchemeSource, Transport, TransportError, cache, event,
-    scheme::Scheme,
-    transport::{self, Presented},
+    CookieConfig, Error, SchemeSource, Transport, TransportError, cache, event, scheme::Scheme, transport,
 };
 
 /// Opens the session of a request and commits it before its response is sent. Knows no framework; cheap to clone.
@@ -106,9 +104,9 @@ impl SessionManager {
     pub fn open_with(&self, target: &Uri, headers: &HeaderMap) -> Visit {
         let shared = &*self.shared;
         let plain_http = shared.scheme_source.scheme(target, headers) == Scheme::Http;
-        let presented: Presented<SessionId> = transport::read(&shared.transports, headers, plain_http);
+        let presented = transport::read(&shared.transports, headers, plain_http);
         Visit {
-            session: shared.sessions.open(presented.credential),
+            session: shared.sessions.open(presented.id),
             by: presented.by,
             plain_http,
         }
@@ -313,7 +311,7 @@ impl Shared {
 
     /// The request's fields that may hold a session.
     fn varies_by(&self) -> impl Iterator<Item = HeaderName> {
-        self.transports.iter().filter_map(Transport::varies_by)
+        self.transports.iter().map(Transport::varies_by)
     }
 
     /// Drops what the application put into the fields that are the sessions' own.

@@ -32,7 +32,7 @@ fn functions() -> BTreeSet<String> {
     names
 }
 
-/// Functions, but not this file's own examples of text.
+/// The functions that a file declares, outside its comments.
 fn declared(source: &str) -> impl Iterator<Item = String> {
     let code = source
         .lines()

@@ -10,17 +10,19 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{
-    HeaderMap, HeaderName, Request, Response, StatusCode,
-    header::{CONTENT_TYPE, Entry},
-};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
 use session_core::Bytes;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{CsrfBody, CsrfConfigError, CsrfError, RequireToken, Settings, origin};
-use crate::{Error, Session, error::plain, event, layer::Failed};
+use crate::{
+    Error, Session,
+    error::plain,
+    event,
+    layer::{Failed, hide},
+};
 
 /// Refuses forged requests, and gives [`Session::csrf_token`](crate::Session::csrf_token) what it needs. Goes inside
 /// [`SessionLayer`](crate::SessionLayer), around the pages as well as around what their forms are sent to.
@@ -226,7 +228,7 @@ where
         };
         session.csrf = Some(Arc::clone(&self.layer.settings));
         let session = session.clone();
-        hide(request.headers_mut(), &self.layer.settings.header);
+        hide(request.headers_mut(), self.layer.settings.header.clone());
         if request.method().is_safe() {
             return Box::pin(self.inner.call(request.map(CsrfBody::unread)));
         }
@@ -277,15 +279,6 @@ impl CsrfLayer {
         let token = only_field(&form, &settings.field)?;
         session.check_csrf(token.as_deref()).await?;
         Ok(Request::from_parts(parts, body))
-    }
-}
-
-/// From `Debug` of the headers.
-fn hide(headers: &mut HeaderMap, name: &HeaderName) {
-    if let Entry::Occupied(mut tokens) = headers.entry(name) {
-        for token in tokens.iter_mut() {
-            token.set_sensitive(true);
-        }
     }
 }
 

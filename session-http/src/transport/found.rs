@@ -4,43 +4,21 @@ use session_core::SessionId;
 
 use crate::event;
 
-/// What a client presents to be known again.
-pub(crate) trait Credential: Sized {
-    /// Reads it, if it is well-formed.
-    fn parse(text: &[u8]) -> Option<Self>;
-
-    /// Whether both are one. Both come from one client: the time that this takes tells it nothing.
-    fn is(&self, other: &Self) -> bool;
-}
-
-impl Credential for SessionId {
-    fn parse(text: &[u8]) -> Option<Self> {
-        if text.len() != Self::TEXT_LEN {
-            return None;
-        }
-        std::str::from_utf8(text).ok()?.parse().ok()
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        self.expose() == other.expose()
-    }
-}
-
 /// What one transport of a request holds.
 ///
 /// Malformed values are passed over. Of several different well-formed ones none is used: somebody else has planted one
 /// of them, nobody can tell which, and trying them against the store would let the planter choose.
 #[derive(Debug)]
-pub(crate) struct Found<C> {
-    first: Option<C>,
+pub(crate) struct Found {
+    first: Option<SessionId>,
     count: usize,
     malformed: usize,
     ambiguous: bool,
 }
 
-impl<C: Credential> Found<C> {
-    /// Judges every value that stands where a credential may stand. `None` is one that is malformed already.
-    pub(crate) fn among<'v>(values: impl Iterator<Item = Option<&'v [u8]>>) -> Self {
+impl Found {
+    /// Judges every value that stands where a session id may stand.
+    pub(crate) fn among<'v>(values: impl Iterator<Item = &'v [u8]>) -> Self {
         let mut found = Self {
             first: None,
             count: 0,
@@ -49,10 +27,10 @@ impl<C: Credential> Found<C> {
         };
         for value in values {
             found.count += 1;
-            match (&found.first, value.and_then(C::parse)) {
+            match (&found.first, parse(value)) {
                 (_, None) => found.malformed += 1,
                 (None, parsed) => found.first = parsed,
-                (Some(first), Some(other)) => found.ambiguous |= !first.is(&other),
+                (Some(first), Some(other)) => found.ambiguous |= !is_one(first, &other),
             }
         }
         found
@@ -69,16 +47,16 @@ impl<C: Credential> Found<C> {
         self.count > 0
     }
 
-    /// Whether this is the credential `other`, and no other.
-    pub(crate) fn is_same(&self, other: Option<&C>) -> bool {
+    /// Whether this is the id `other`, and no other.
+    pub(crate) fn is_same(&self, other: Option<&SessionId>) -> bool {
         match (&self.first, other) {
-            (Some(one), Some(other)) => !self.ambiguous && one.is(other),
+            (Some(one), Some(other)) => !self.ambiguous && is_one(one, other),
             _ => false,
         }
     }
 
-    /// The one credential, if there is exactly one. What is odd is reported.
-    pub(crate) fn judged(self, transport: &'static str) -> Option<C> {
+    /// The one id, if there is exactly one. What is odd is reported.
+    pub(crate) fn judged(self, transport: &'static str) -> Option<SessionId> {
         if self.malformed > 0 {
             event::credential_malformed(transport, self.malformed);
         }
@@ -87,4 +65,16 @@ impl<C: Credential> Found<C> {
         }
         self.first.filter(|_| !self.ambiguous)
     }
+}
+
+fn parse(text: &[u8]) -> Option<SessionId> {
+    if text.len() != SessionId::TEXT_LEN {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Both come from one client: the time that this takes tells it nothing.
+fn is_one(one: &SessionId, other: &SessionId) -> bool {
+    one.expose() == other.expose()
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{Credential, Found};
+use super::Found;
 
 /// Carries the credential in a header field of the request, and hands another out in one of the response.
 ///
@@ -88,7 +88,7 @@ impl HeaderConfig {
     }
 
     /// A request has the field once. One that has it several times was put together by two, and neither is believed.
-    pub(super) fn find<C: Credential>(&self, headers: &HeaderMap) -> Found<C> {
+    pub(super) fn find(&self, headers: &HeaderMap) -> Found {
         let bearer = self.request == header::AUTHORIZATION;
         let values = headers.get_all(&self.request).into_iter().filter_map(|field| {
             let value = field.as_bytes().trim_ascii();
@@ -98,7 +98,7 @@ impl HeaderConfig {
                 false => Some(value).filter(|value| !value.is_empty()),
             }
         });
-        Found::among(values.map(Some)).once()
+        Found::among(values).once()
     }
 
     /// The response's field with this credential; empty to make the client forget.
@@ -166,8 +166,6 @@ impl std::error::Error for HeaderError {}
 
 #[cfg(test)]
 mod tests {
-    use session_core::SessionId;
-
     use super::*;
 
     const ONE: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -179,7 +177,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
-        let found: Found<SessionId> = config.find(&headers);
+        let found = config.find(&headers);
         let sent = found.is_sent();
         (sent, found.judged("header").map(|id| id.expose().to_string()))
     }

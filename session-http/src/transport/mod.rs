@@ -6,12 +6,14 @@ mod header;
 
 use std::{fmt, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::SET_COOKIE};
-
-pub(crate) use self::{
-    cookie::is_named,
-    found::{Credential, Found},
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{COOKIE, SET_COOKIE},
 };
+use session_core::SessionId;
+
+pub(crate) use self::cookie::is_named;
+use self::found::Found;
 pub use self::{
     cookie::{CookieConfig, CookieConfigBuilder, CookieError, SameSite},
     header::{HeaderConfig, HeaderError},
@@ -50,7 +52,7 @@ impl Transport {
         }
     }
 
-    fn find<C: Credential>(&self, headers: &HeaderMap) -> Found<C> {
+    fn find(&self, headers: &HeaderMap) -> Found {
         match self {
             Self::Cookie(cookie) => cookie.find(headers),
             Self::Header(header) => header.find(headers),
@@ -78,10 +80,10 @@ impl Transport {
     }
 
     /// The field that responses vary by.
-    pub(crate) fn varies_by(&self) -> Option<HeaderName> {
+    pub(crate) fn varies_by(&self) -> HeaderName {
         match self {
-            Self::Cookie(_) => Some(http::header::COOKIE),
-            Self::Header(header) => Some(header.request_field().clone()),
+            Self::Cookie(_) => COOKIE,
+            Self::Header(header) => header.request_field().clone(),
         }
     }
 }
@@ -100,35 +102,28 @@ impl From<HeaderConfig> for Transport {
 
 /// What a request brought.
 #[derive(Debug)]
-pub(crate) struct Presented<C> {
-    /// The credential, if the transport that the request used held exactly one well-formed one.
-    pub(crate) credential: Option<C>,
+pub(crate) struct Presented {
+    /// The id, if the transport that the request used held exactly one well-formed one.
+    pub(crate) id: Option<SessionId>,
     /// Which transport the request used.
     pub(crate) by: Option<usize>,
 }
 
 /// Asks the transports in their order. The first that the request uses decides, whatever it holds.
-pub(crate) fn read<C: Credential>(
-    transports: &[Transport],
-    headers: &HeaderMap,
-    plain_http: bool,
-) -> Presented<C> {
-    let mut presented = Presented {
-        credential: None,
-        by: None,
-    };
+pub(crate) fn read(transports: &[Transport], headers: &HeaderMap, plain_http: bool) -> Presented {
+    let mut presented = Presented { id: None, by: None };
     for (at, transport) in transports.iter().enumerate() {
-        let found: Found<C> = transport.find(headers);
+        let found = transport.find(headers);
         if !found.is_sent() {
             continue;
         }
         if presented.by.is_none() {
             presented.by = Some(at);
-            presented.credential = found.judged(transport.name());
-            if plain_http && transport.is_secure() && presented.credential.take().is_some() {
+            presented.id = found.judged(transport.name());
+            if plain_http && transport.is_secure() && presented.id.take().is_some() {
                 event::credential_over_http(transport.name());
             }
-        } else if !found.is_same(presented.credential.as_ref()) {
+        } else if !found.is_same(presented.id.as_ref()) {
             event::transport_ignored(transport.name());
         }
     }

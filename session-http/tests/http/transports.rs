@@ -68,6 +68,20 @@ async fn header_carries_the_session_both_ways() {
     );
 }
 
+/// OWASP ASVS 5.0, 14.2.1: an id in a URL ends up in logs, in histories and in what `Referer` tells.
+#[tokio::test]
+async fn id_in_the_url_is_not_read() {
+    let store = Watched::shared();
+    let site = site(&store, both());
+    let id = get(&site, "/write/x", &[]).await.all(FIELD)[0].to_owned();
+    assert_eq!(store.calls(), ["create"]);
+    for name in [FIELD, "__Host-session", "session", "sid", "jsessionid"] {
+        let answer = get(&site, &format!("/read?{name}={id}"), &[]).await;
+        assert_eq!(answer.body, "nothing", "{name}");
+    }
+    assert!(store.calls().is_empty());
+}
+
 #[tokio::test]
 async fn first_transport_that_a_request_uses_decides_whatever_it_holds() {
     let store = Watched::shared();

@@ -3,7 +3,7 @@
 use http::{HeaderMap, header::COOKIE};
 
 use super::CookieConfig;
-use crate::transport::{Credential, Found};
+use crate::transport::Found;
 
 impl CookieConfig {
     /// What all `Cookie` fields hold under this name.
@@ -11,13 +11,8 @@ impl CookieConfig {
     /// Names are compared exactly, case included: browsers check prefixes without regard to case, so `__host-session`
     /// may have been planted from where `__Host-session` may not. A repeated cookie is tolerated where all that are
     /// well-formed are the same.
-    pub(crate) fn find<C: Credential>(&self, headers: &HeaderMap) -> Found<C> {
-        Found::among(values(headers, &self.name).map(|value| self.unsigned(value)))
-    }
-
-    /// The credential in a cookie's value; `None` if it should be signed and is not, by none of the keys.
-    fn unsigned<'v>(&self, value: &'v [u8]) -> Option<&'v [u8]> {
-        Some(value)
+    pub(crate) fn find(&self, headers: &HeaderMap) -> Found {
+        Found::among(values(headers, &self.name))
     }
 }
 

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use session_core::SessionId;
 
 use super::*;
-use crate::transport::Found;
 
 const NAME: &str = CookieConfig::DEFAULT_NAME;
 
@@ -239,7 +238,7 @@ fn headers(fields: &[&str]) -> HeaderMap {
 
 /// Whether a cookie of our name was there, and the id it held.
 fn presented(headers: &HeaderMap) -> (bool, Option<String>) {
-    let found: Found<SessionId> = CookieConfig::default().find(headers);
+    let found = CookieConfig::default().find(headers);
     let sent = found.is_sent();
     (sent, found.judged("cookie").map(|id| id.expose().to_string()))
 }
