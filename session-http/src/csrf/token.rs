@@ -124,10 +124,9 @@ impl Session {
     /// route may take the request for a guest's.
     pub(super) async fn must_send_token(&self) -> Result<bool, Error> {
         let settings = self.csrf_settings()?;
-        self.fail_closed();
         let must = self.has_tokens(settings).await?;
         if self.is_degraded() {
-            // It was used before, on a tolerant route. Whatever would change it is the store's own error.
+            // A route that tolerates an outage. Whatever would change the session is the store's own error.
             self.renew().await?;
         }
         Ok(must)

@@ -20,7 +20,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Builder},
     routing::{get, post},
 };
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Full};
 use session_core::{Bytes, Subject};
 use session_http::{
@@ -1139,11 +1139,31 @@ async fn layer_twice_is_as_good_as_once() {
 
 /// tower alone, with a body that axum does not know.
 #[tokio::test]
+async fn header_with_a_token_is_hidden_from_debug() {
+    let (store, site) = shared();
+    let (browser, token) = member(&site).await;
+    let show = async |request: Request<Body>| format!("{:?}", request.headers());
+    let site = Router::new()
+        .route("/change", post(show))
+        .layer(CsrfLayer::new())
+        .layer(SessionLayer::new(manager(&store)));
+    let answer = send(&site, with_header(&browser, &token)).await;
+    assert!(answer.body.contains("x-csrf-token"), "{}", answer.body);
+    assert!(!answer.body.contains(&token), "{}", answer.body);
+}
+
+#[tokio::test]
 async fn layer_needs_no_framework() {
     let (store, site) = shared();
     let (browser, token) = member(&site).await;
     let answer = service_fn(async |request: Request<CsrfBody<Full<Bytes>>>| {
+        let told = request.body().size_hint().exact();
         let body = request.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(
+            told,
+            Some(body.len() as u64),
+            "what was read is as long as it says"
+        );
         Ok::<_, Infallible>(Response::new(Full::new(body)))
     });
     let service = ServiceBuilder::new()
