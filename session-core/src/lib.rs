@@ -41,7 +41,7 @@ pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "session")]
 pub use self::session::{
     Assurance, ClientAction, Committed, ConfigError, Lengths, OnLimit, OwnSession, RetiredIdPolicy, Session,
-    SessionError, SessionInfo, Sessions, SessionsBuilder, Upkeep,
+    SessionError, SessionInfo, SessionParts, Sessions, SessionsBuilder, Upkeep,
 };
 #[cfg(feature = "sweeper")]
 pub use self::sweeper::Sweeper;

@@ -41,6 +41,12 @@ impl Codecs {
         self
     }
 
+    /// [`Codec::tag`] of the codec that writes.
+    #[must_use]
+    pub fn tag(&self) -> u8 {
+        self.writes.tag()
+    }
+
     /// The bytes of `value`, after they were decoded again as a `T`.
     ///
     /// # Errors
@@ -117,6 +123,15 @@ pub struct Encoded {
     pub bytes: Bytes,
 }
 
+impl Encoded {
+    /// What the codec of that tag wrote.
+    #[must_use]
+    pub fn new(tag: u8, bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self { tag, bytes }
+    }
+}
+
 impl fmt::Debug for Encoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Encoded(codec {}, {} bytes)", self.tag, self.bytes.len())
@@ -157,6 +172,16 @@ impl AnyCodec {
             #[cfg(feature = "json")]
             Self::Json => json::NAME,
             Self::Other(codec) => codec.name(),
+        }
+    }
+
+    fn tag(&self) -> u8 {
+        match self {
+            #[cfg(feature = "bincode")]
+            Self::Bincode => bincode::TAG,
+            #[cfg(feature = "json")]
+            Self::Json => json::TAG,
+            Self::Other(codec) => codec.tag(),
         }
     }
 

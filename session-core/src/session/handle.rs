@@ -16,11 +16,11 @@ use super::{
     Committed, Lengths, SessionError, Sessions,
     changes::{Change, LogIn},
     envelope::{Attribute, attribute_len},
-    protocol::{SKEW, State},
+    protocol::{Presented, SKEW, State},
     sessions::Inner,
 };
 use crate::{
-    SessionId, Subject, Timestamp,
+    Subject, Timestamp,
     codec::{CodecError, Codecs},
 };
 
@@ -68,8 +68,8 @@ pub struct SessionInfo {
 }
 
 impl Session {
-    pub(super) fn new(sessions: Sessions, id: Option<SessionId>) -> Self {
-        let state = Mutex::new(State::new(id));
+    pub(super) fn new(sessions: Sessions, presented: Option<Presented>) -> Self {
+        let state = Mutex::new(State::new(presented));
         Self {
             shared: Arc::new(Shared {
                 sessions,
@@ -450,7 +450,7 @@ impl Session {
     fn check_size(&self, state: &State, name: &str, attribute: &Attribute) -> Result<(), SessionError> {
         let attributes = &state.view().live.attributes;
         let before = attributes.get(name).map_or(0, |old| attribute_len(name, old));
-        let size = state.view().live.max_len() - before + attribute_len(name, attribute);
+        let size = self.inner().max_len(&state.view().live) - before + attribute_len(name, attribute);
         let limit = self.shared.sessions.inner.store.profile().limits.max_record;
         if size <= limit && (before > 0 || attributes.len() < usize::from(u16::MAX)) {
             return Ok(());
@@ -473,7 +473,7 @@ impl fmt::Debug for Session {
     }
 }
 
-fn check_name(name: &str) -> Result<(), SessionError> {
+pub(super) fn check_name(name: &str) -> Result<(), SessionError> {
     match name.len() {
         1..=255 => Ok(()),
         len => Err(SessionError::InvalidName { len }),

@@ -12,6 +12,7 @@ mod error;
 mod handle;
 mod limit;
 mod own;
+mod parts;
 mod protocol;
 mod sessions;
 
@@ -29,5 +30,6 @@ pub use self::{
     handle::{Session, SessionInfo},
     limit::OnLimit,
     own::OwnSession,
+    parts::SessionParts,
     sessions::{ConfigError, Lengths, RetiredIdPolicy, Sessions, SessionsBuilder},
 };

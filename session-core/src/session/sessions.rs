@@ -2,9 +2,14 @@
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use super::{Assurance, OnLimit, Session, SessionError, limit::PerSubject};
+use super::{
+    Assurance, OnLimit, Session, SessionError,
+    envelope::{Live, WRITE_IDS, WriteId},
+    limit::PerSubject,
+    protocol::Presented,
+};
 use crate::{
-    Clock, SessionId, SessionStore, Subject, SystemClock,
+    Clock, SessionId, SessionKey, SessionStore, Subject, SystemClock,
     codec::{Codec, Codecs},
 };
 
@@ -14,6 +19,7 @@ pub struct Sessions {
     pub(super) inner: Arc<Inner>,
 }
 
+#[derive(Clone)]
 pub(super) struct Inner {
     pub(super) store: Arc<dyn SessionStore>,
     pub(super) namespace: String,
@@ -24,6 +30,8 @@ pub(super) struct Inner {
     pub(super) on_retired_id: RetiredIdPolicy,
     pub(super) per_subject: Option<PerSubject>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Whether the client carries the session itself: nobody else writes it.
+    pub(super) carried: bool,
     #[cfg(test)]
     pub(super) planted: Option<super::interleavings::Fault>,
 }
@@ -48,6 +56,7 @@ impl Sessions {
                 on_retired_id: RetiredIdPolicy::Report,
                 per_subject: None,
                 clock: SystemClock::shared(),
+                carried: false,
                 #[cfg(test)]
                 planted: None,
             },
@@ -59,7 +68,30 @@ impl Sessions {
     /// session is first used.
     #[must_use]
     pub fn open(&self, id: Option<SessionId>) -> Session {
-        Session::new(self.clone(), id)
+        Session::new(self.clone(), id.map(Presented::Id))
+    }
+
+    /// The session of a client that carries it itself, in a token that `store` stands for in this one request: it holds at
+    /// most what `open` found, keeps what it is given for the response, and knows what has been ended. `open` is called at
+    /// the session's first use (and again, where that failed) and names the key to load; `None` for no token, or for one
+    /// that is refused.
+    ///
+    /// Such a session has no other writer: it is not renewed but at a log-in or another change of privilege, and remembers no
+    /// writes. Its [`Upkeep`](super::Upkeep) is to be run before the response, which carries what it writes.
+    pub fn open_carried(
+        &self,
+        store: Arc<dyn SessionStore>,
+        open: impl Fn() -> Option<SessionKey> + Send + Sync + 'static,
+    ) -> Session {
+        let inner = Inner {
+            store,
+            renew_every: None,
+            per_subject: None,
+            carried: true,
+            ..(*self.inner).clone()
+        };
+        let sessions = Self { inner: Arc::new(inner) };
+        Session::new(sessions, Some(Presented::Token(Box::new(open))))
     }
 
     /// Ends every session of `subject`, now, and tells how many there were: for an account that is disabled, say (OWASP ASVS
@@ -87,6 +119,24 @@ impl Sessions {
         &self.inner.namespace
     }
 
+    /// The clock for deadlines and grace.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    /// How many sessions a subject may have at once, if that is limited.
+    #[must_use]
+    pub fn max_per_subject(&self) -> Option<usize> {
+        self.inner.per_subject.map(|limited| limited.limit.get())
+    }
+
+    /// [`Codec::tag`] of the codec that writes attributes.
+    #[must_use]
+    pub fn codec_tag(&self) -> u8 {
+        self.inner.codecs.tag()
+    }
+
     /// How long sessions live that have no lengths of their own.
     #[must_use]
     pub fn lengths(&self) -> Lengths {
@@ -97,6 +147,16 @@ impl Sessions {
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
+    }
+}
+
+impl Inner {
+    /// Bytes that a session becomes at most in its record.
+    pub(super) fn max_len(&self, live: &Live) -> usize {
+        match self.carried {
+            true => live.max_len() - WRITE_IDS * size_of::<WriteId>(),
+            false => live.max_len(),
+        }
     }
 }
 

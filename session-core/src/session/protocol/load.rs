@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Loaded, Phase, State};
+use super::{Loaded, Phase, Presented, State};
 use crate::{
     ErrorKind, SessionKey, Subject, Timestamp, Version,
     session::{
@@ -115,11 +115,13 @@ impl Inner {
         if !matches!(state.phase, Phase::Unloaded) {
             return Ok(());
         }
-        let phase = match &state.id {
-            Some(id) => {
-                let key = id.key(&self.namespace);
-                self.reach(key, state).await?
-            }
+        let key = match &state.presented {
+            Some(Presented::Id(id)) => Some(id.key(&self.namespace)),
+            Some(Presented::Token(open)) => open(),
+            None => None,
+        };
+        let phase = match key {
+            Some(key) => self.reach(key, state).await?,
             None => Phase::New,
         };
         match &phase {

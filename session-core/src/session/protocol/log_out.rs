@@ -23,7 +23,7 @@ impl Inner {
                 self.end(&Self::loaded(key, false, path, found)).await?;
             }
         }
-        state.id = None;
+        state.presented = None;
         state.handed_out = None;
         state.unknown = None;
         state.refused = None;

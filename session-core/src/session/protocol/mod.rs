@@ -24,8 +24,8 @@ use crate::{Error, ErrorKind, Record, SessionId, SessionKey, Subject, Version, r
 
 /// One session during one request.
 pub(super) struct State {
-    /// The id that the client came with, until the session behind it is ended.
-    id: Option<SessionId>,
+    /// What the client came with, until the session behind it is ended.
+    presented: Option<Presented>,
     phase: Phase,
     /// What this request changed since the last commit.
     pub(super) changes: Changes,
@@ -45,6 +45,13 @@ pub(super) struct State {
     /// The failure of a commit after which nobody knows whether the changes were written. Another commit could apply
     /// them twice, so there is none.
     unknown: Option<Error>,
+}
+
+/// What a client comes with.
+pub(super) enum Presented {
+    Id(SessionId),
+    /// A token: opened at the session's first use, if it can be.
+    Token(Box<dyn Fn() -> Option<SessionKey> + Send + Sync>),
 }
 
 enum Phase {
@@ -83,11 +90,11 @@ impl Loaded {
 }
 
 impl State {
-    pub(super) fn new(id: Option<SessionId>) -> Self {
+    pub(super) fn new(presented: Option<Presented>) -> Self {
         // Replaced when loading; an unloaded session shows nothing.
         let live = Live::new(crate::Timestamp::UNIX_EPOCH, super::Lengths::default());
         Self {
-            id,
+            presented,
             phase: Phase::Unloaded,
             changes: Changes::default(),
             view: View { live, subject: None },

@@ -28,7 +28,7 @@ impl Inner {
     pub(super) fn due(&self, loaded: &Loaded) -> Option<Task> {
         let ttl = self.ttl(&loaded.live).ok()?;
         let key = loaded.key;
-        if loaded.presented && !loaded.live.confirmed {
+        if loaded.presented && !loaded.live.confirmed && !self.carried {
             let (version, subject) = (loaded.version, loaded.subject.clone());
             return Some(Task::Confirm {
                 key,

@@ -24,7 +24,7 @@ impl Inner {
             return Err(SessionError::Gone);
         }
         let mut live = state.view.live.clone();
-        live.push_write(random_bytes()?);
+        self.name_write(&mut live, random_bytes()?);
         let subject = state.view.subject.clone();
         if planted!(self, RoomIsMadeFirst)
             && let Some(subject) = state.changes.logs_in()
@@ -184,9 +184,16 @@ impl Inner {
         if planted!(self, OneWriteId) {
             live.writes.clear();
         }
-        live.push_write(write);
+        self.name_write(&mut live, write);
         live.confirmed |= loaded.presented;
         Ok((live, subject))
+    }
+
+    /// A token has no other writer, and no room to remember writes.
+    fn name_write(&self, live: &mut Live, write: WriteId) {
+        if !self.carried {
+            live.push_write(write);
+        }
     }
 
     /// After a failed write: `true` if the reply alone was lost and the write is there; else the state stands on what
