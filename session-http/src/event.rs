@@ -54,6 +54,16 @@ pub(crate) fn transport_ignored(transport: &'static str) {
     );
 }
 
+/// At `INFO` what an honest client may come with, at `WARN` what somebody made.
+#[cfg(feature = "sealed")]
+pub(crate) fn token_refused(reason: &'static str, is_ordinary: bool) {
+    const TEXT: &str = "a client's token is no session";
+    match is_ordinary {
+        true => tracing::info!(target: TARGET, event = "token_refused", reason, "{TEXT}"),
+        false => tracing::warn!(target: TARGET, event = "token_refused", reason, "{TEXT}"),
+    }
+}
+
 pub(crate) fn set_cookie_replaced(cookies: usize) {
     tracing::warn!(
         target: TARGET,

@@ -7,12 +7,17 @@ mod cache;
 mod csrf;
 mod error;
 mod event;
+mod keys;
 #[cfg(feature = "tower")]
 mod layer;
+mod mac;
 mod manager;
+mod manager_error;
 #[cfg(feature = "tower")]
 mod outage;
 mod scheme;
+#[cfg(feature = "sealed")]
+mod token;
 mod transport;
 
 // Both are in this crate's API.
@@ -26,13 +31,18 @@ pub use self::csrf::{
     CSRF_ATTRIBUTE, CsrfBody, CsrfConfigError, CsrfError, CsrfLayer, CsrfLayerBuilder, CsrfService,
     CsrfToken, RequireToken,
 };
+#[cfg(feature = "sealed")]
+pub use self::token::Tokens;
+#[cfg(feature = "jwt")]
+pub use self::token::{Jwt, JwtAlgorithm, JwtError, JwtKey};
 pub use self::{
     error::Error,
+    keys::{KeyRing, SecretKey, SecretKeyError},
     manager::{ResponseHeaders, SessionManager, SessionManagerBuilder, Visit},
+    manager_error::ManagerError,
     scheme::SchemeSource,
     transport::{
         CookieConfig, CookieConfigBuilder, CookieError, HeaderConfig, HeaderError, SameSite, Transport,
-        TransportError,
     },
 };
 #[cfg(feature = "tower")]

@@ -3,11 +3,18 @@
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, header::SET_COOKIE, request::Parts};
-use session_core::{Bytes, ClientAction, Session, Sessions, Upkeep};
+#[cfg(feature = "sealed")]
+use session_core::SessionError;
+use session_core::{Bytes, ClientAction, Session, Sessions, Subject, Upkeep};
 
 use crate::{
-    CookieConfig, Error, SchemeSource, Transport, TransportError, cache, event, scheme::Scheme, transport,
+    CookieConfig, Error, ManagerError, SchemeSource, Transport, cache, event,
+    scheme::Scheme,
+    transport::{self, Credential, Form},
 };
+
+#[cfg(feature = "sealed")]
+use crate::{Tokens, token::TokenStore};
 
 /// Opens the session of a request and commits it before its response is sent. Knows no framework; cheap to clone.
 ///
@@ -45,6 +52,8 @@ struct Shared {
     sessions: Sessions,
     /// Never empty, and in the order in which they count.
     transports: Vec<Transport>,
+    /// What they carry.
+    form: Form,
     scheme_source: SchemeSource,
     on_error: Box<OnError>,
 }
@@ -66,9 +75,12 @@ impl SessionManager {
             shared: Shared {
                 sessions,
                 transports: vec![CookieConfig::default().into()],
+                form: Form::Id,
                 scheme_source: SchemeSource::default(),
                 on_error: Box::new(Error::response),
             },
+            #[cfg(feature = "sealed")]
+            tokens: None,
         }
     }
 
@@ -104,9 +116,12 @@ impl SessionManager {
     pub fn open_with(&self, target: &Uri, headers: &HeaderMap) -> Visit {
         let shared = &*self.shared;
         let plain_http = shared.scheme_source.scheme(target, headers) == Scheme::Http;
-        let presented = transport::read(&shared.transports, headers, plain_http);
+        let presented = transport::read(&shared.transports, &shared.form, headers, plain_http);
+        let opened = shared.open(presented.credential);
         Visit {
-            session: shared.sessions.open(presented.id),
+            session: opened.session,
+            #[cfg(feature = "sealed")]
+            token: opened.token,
             by: presented.by,
             plain_http,
         }
@@ -134,8 +149,19 @@ impl SessionManager {
         // The way the client came; to one that brought nothing, the first.
         let transport = &self.shared.transports[visit.by.unwrap_or_default()];
         headers.handed_out = match committed.client {
-            ClientAction::Store { id, lasts, .. } => Some(transport.store(&id.expose(), lasts)?),
             ClientAction::Forget if visit.by.is_some() => Some(transport.removal()?),
+            #[cfg(feature = "sealed")]
+            _ if let Some(token) = &visit.token => {
+                // The response carries what it writes.
+                if let Some(upkeep) = headers.upkeep.take() {
+                    upkeep.run().await;
+                }
+                let issued = token.issued();
+                issued
+                    .map(|issued| transport.store(&issued.text, issued.lasts))
+                    .transpose()?
+            }
+            ClientAction::Store { id, lasts, .. } => Some(transport.store(&id.expose(), lasts)?),
             _ => None,
         };
         if visit.plain_http && transport.is_secure() && headers.handed_out.take().is_some() {
@@ -154,6 +180,24 @@ impl SessionManager {
         self.shared.drop_own(headers);
         cache::depends_on_session(headers, self.shared.varies_by(), true);
         response
+    }
+
+    /// Ends every session of `subject`, now, and tells how many there were (of tokens nobody knows: 1 if there may have been
+    /// some). For an account that is disabled, say: disable it first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Session`]: some may live; repeat. `Unsupported` if the store has no index by subject, or if tokens are not revoked
+    /// (`Tokens::without_revocation`).
+    pub async fn log_out_subject(&self, subject: &Subject) -> Result<u64, Error> {
+        match &self.shared.form {
+            Form::Id => Ok(self.shared.sessions.log_out_subject(subject).await?),
+            #[cfg(feature = "sealed")]
+            Form::Token(tokens) => {
+                let ended = tokens.end_all(subject).await.map_err(SessionError::from)?;
+                Ok(u64::from(ended))
+            }
+        }
     }
 
     /// Whether a header carried the session of this visit.
@@ -185,6 +229,8 @@ impl fmt::Debug for SessionManager {
 #[must_use]
 pub struct SessionManagerBuilder {
     shared: Shared,
+    #[cfg(feature = "sealed")]
+    tokens: Option<Tokens>,
 }
 
 impl SessionManagerBuilder {
@@ -200,6 +246,13 @@ impl SessionManagerBuilder {
     /// is answered in the API's way.
     pub fn transports<T: Into<Transport>>(mut self, transports: impl IntoIterator<Item = T>) -> Self {
         self.shared.transports = transports.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The client carries the whole session, in tokens of this kind. Default: the store keeps it, and the client has an id.
+    #[cfg(feature = "sealed")]
+    pub fn tokens(mut self, tokens: Tokens) -> Self {
+        self.tokens = Some(tokens);
         self
     }
 
@@ -220,12 +273,29 @@ impl SessionManagerBuilder {
     ///
     /// # Errors
     ///
-    /// [`TransportError`] for a list of transports that makes no sense.
-    pub fn build(self) -> Result<SessionManager, TransportError> {
+    /// [`ManagerError`] for transports or tokens that make no sense.
+    pub fn build(self) -> Result<SessionManager, ManagerError> {
         transport::check(&self.shared.transports)?;
+        #[cfg(feature = "sealed")]
+        let shared = self.with_tokens()?;
+        #[cfg(not(feature = "sealed"))]
+        let shared = self.shared;
         Ok(SessionManager {
-            shared: Arc::new(self.shared),
+            shared: Arc::new(shared),
         })
+    }
+
+    #[cfg(feature = "sealed")]
+    fn with_tokens(mut self) -> Result<Shared, ManagerError> {
+        if let Some(tokens) = self.tokens.take() {
+            if self.shared.cookies().any(CookieConfig::is_signed) {
+                return Err(ManagerError::TokenSignedAgain);
+            }
+            let name_len = self.shared.cookies().map(|cookie| cookie.name().len()).max();
+            let tokens = tokens.build(&self.shared.sessions, name_len.unwrap_or_default())?;
+            self.shared.form = Form::Token(tokens);
+        }
+        Ok(self.shared)
     }
 }
 
@@ -244,6 +314,9 @@ impl fmt::Debug for SessionManagerBuilder {
 #[must_use = "what it changed is lost unless it is committed"]
 pub struct Visit {
     session: Session,
+    /// What the client carries instead of an id.
+    #[cfg(feature = "sealed")]
+    token: Option<Arc<TokenStore>>,
     /// The transport that the request used: only then is there something to remove.
     by: Option<usize>,
     /// Whether the request is known to have come without HTTPS.
@@ -301,7 +374,39 @@ impl ResponseHeaders {
     }
 }
 
+/// A session, and the token that it may be.
+struct Opened {
+    session: Session,
+    #[cfg(feature = "sealed")]
+    token: Option<Arc<TokenStore>>,
+}
+
 impl Shared {
+    fn open(&self, credential: Option<Credential>) -> Opened {
+        #[cfg(feature = "sealed")]
+        if let Form::Token(tokens) = &self.form {
+            let text = match credential {
+                Some(Credential::Token(text)) => Some(text),
+                _ => None,
+            };
+            let token = Arc::new(TokenStore::new(tokens.clone(), text));
+            let opens = token.clone();
+            return Opened {
+                session: self.sessions.open_carried(token.clone(), move || opens.open()),
+                token: Some(token),
+            };
+        }
+        let id = match credential {
+            Some(Credential::Id(id)) => Some(id),
+            _ => None,
+        };
+        Opened {
+            session: self.sessions.open(id),
+            #[cfg(feature = "sealed")]
+            token: None,
+        }
+    }
+
     fn cookies(&self) -> impl Iterator<Item = &CookieConfig> {
         self.transports.iter().filter_map(|transport| match transport {
             Transport::Cookie(cookie) => Some(cookie),

@@ -11,8 +11,8 @@ use axum::{
 };
 use session_core::{ConfigError, SessionStore, Sessions};
 use session_http::{
-    CookieConfig, CookieError, CsrfConfigError, CsrfLayer, SchemeSource, SessionLayer, SessionManager,
-    TransportError,
+    CookieConfig, CookieError, CsrfConfigError, CsrfLayer, ManagerError, SchemeSource, SessionLayer,
+    SessionManager,
 };
 use tracing::info;
 
@@ -100,7 +100,7 @@ pub enum SetupError {
     /// The cookie's configuration.
     Cookie(CookieError),
     /// The list of transports.
-    Transport(TransportError),
+    Manager(ManagerError),
     /// What is done about forged requests.
     Csrf(CsrfConfigError),
 }
@@ -117,9 +117,9 @@ impl From<CookieError> for SetupError {
     }
 }
 
-impl From<TransportError> for SetupError {
-    fn from(error: TransportError) -> Self {
-        Self::Transport(error)
+impl From<ManagerError> for SetupError {
+    fn from(error: ManagerError) -> Self {
+        Self::Manager(error)
     }
 }
 
@@ -134,7 +134,7 @@ impl fmt::Display for SetupError {
         match self {
             Self::Sessions(error) => write!(f, "sessions: {error}"),
             Self::Cookie(error) => write!(f, "cookie: {error}"),
-            Self::Transport(error) => write!(f, "transports: {error}"),
+            Self::Manager(error) => write!(f, "transports: {error}"),
             Self::Csrf(error) => write!(f, "forged requests: {error}"),
         }
     }
@@ -145,7 +145,7 @@ impl error::Error for SetupError {
         match self {
             Self::Sessions(error) => Some(error),
             Self::Cookie(error) => Some(error),
-            Self::Transport(error) => Some(error),
+            Self::Manager(error) => Some(error),
             Self::Csrf(error) => Some(error),
         }
     }

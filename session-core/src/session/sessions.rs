@@ -90,7 +90,9 @@ impl Sessions {
             carried: true,
             ..(*self.inner).clone()
         };
-        let sessions = Self { inner: Arc::new(inner) };
+        let sessions = Self {
+            inner: Arc::new(inner),
+        };
         Session::new(sessions, Some(Presented::Token(Box::new(open))))
     }
 

@@ -3,12 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use session_core::{SessionError, Timestamp};
 use sha2::Sha256;
 
 use super::{CsrfError, Settings};
-use crate::{Error, Session, layer::to_its_end};
+use crate::{Error, Session, layer::to_its_end, mac};
 
 /// The attribute that holds the secret of a session's tokens. Its value is for nobody's eyes; a page that lists
 /// attributes leaves it out.
@@ -169,17 +169,10 @@ fn mac(secret: &Secret, nonce: &[u8; NONCE_LEN], authenticated_at: Option<Timest
         bytes[1..].copy_from_slice(&at.as_millis().to_le_bytes());
         bytes
     });
-    Hmac::<Sha256>::new(&key(secret))
+    mac::keyed(secret)
         .chain_update(b"session-csrf/1\0")
         .chain_update(nonce)
         .chain_update(authenticated_at)
-}
-
-/// HMAC-SHA-256 fills a shorter key up to its block with zeros (RFC 2104, section 2).
-fn key(secret: &Secret) -> hmac::digest::Key<Hmac<Sha256>> {
-    let mut key = hmac::digest::Key::<Hmac<Sha256>>::default();
-    key[..secret.len()].copy_from_slice(secret);
-    key
 }
 
 fn decode(text: &str) -> Option<([u8; NONCE_LEN], [u8; MAC_LEN])> {

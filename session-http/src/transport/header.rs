@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::Found;
+use super::{Form, Found};
 
 /// Carries the credential in a header field of the request, and hands another out in one of the response.
 ///
@@ -88,7 +88,7 @@ impl HeaderConfig {
     }
 
     /// A request has the field once. One that has it several times was put together by two, and neither is believed.
-    pub(super) fn find(&self, headers: &HeaderMap) -> Found {
+    pub(super) fn find(&self, form: &Form, headers: &HeaderMap) -> Found {
         let bearer = self.request == header::AUTHORIZATION;
         let values = headers.get_all(&self.request).into_iter().filter_map(|field| {
             let value = field.as_bytes().trim_ascii();
@@ -98,7 +98,7 @@ impl HeaderConfig {
                 false => Some(value).filter(|value| !value.is_empty()),
             }
         });
-        Found::among(values).once()
+        Found::among(form, values).once()
     }
 
     /// The response's field with this credential; empty to make the client forget.
@@ -167,6 +167,7 @@ impl std::error::Error for HeaderError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Credential;
 
     const ONE: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     const TWO: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE";
@@ -177,9 +178,14 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
-        let found = config.find(&headers);
+        let found = config.find(&Form::Id, &headers);
         let sent = found.is_sent();
-        (sent, found.judged("header").map(|id| id.expose().to_string()))
+        let text = |credential| match credential {
+            Credential::Id(id) => id.expose().to_string(),
+            #[cfg(feature = "sealed")]
+            Credential::Token(token) => token,
+        };
+        (sent, found.judged("header").map(text))
     }
 
     #[test]

@@ -4,21 +4,23 @@ mod cookie;
 mod found;
 mod header;
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{COOKIE, SET_COOKIE},
 };
-use session_core::SessionId;
 
-pub(crate) use self::cookie::is_named;
 use self::found::Found;
+pub(crate) use self::{
+    cookie::is_named,
+    found::{Credential, Form},
+};
 pub use self::{
     cookie::{CookieConfig, CookieConfigBuilder, CookieError, SameSite},
     header::{HeaderConfig, HeaderError},
 };
-use crate::{Error, event};
+use crate::{Error, ManagerError, event};
 
 /// One way for a session's credential to travel.
 ///
@@ -52,10 +54,10 @@ impl Transport {
         }
     }
 
-    fn find(&self, headers: &HeaderMap) -> Found {
+    fn find(&self, form: &Form, headers: &HeaderMap) -> Found {
         match self {
-            Self::Cookie(cookie) => cookie.find(headers),
-            Self::Header(header) => header.find(headers),
+            Self::Cookie(cookie) => cookie.find(form, headers),
+            Self::Header(header) => header.find(form, headers),
         }
     }
 
@@ -101,74 +103,57 @@ impl From<HeaderConfig> for Transport {
 }
 
 /// What a request brought.
-#[derive(Debug)]
 pub(crate) struct Presented {
-    /// The id, if the transport that the request used held exactly one well-formed one.
-    pub(crate) id: Option<SessionId>,
+    /// What the transport that the request used held, if that was exactly one of the right form.
+    pub(crate) credential: Option<Credential>,
     /// Which transport the request used.
     pub(crate) by: Option<usize>,
 }
 
 /// Asks the transports in their order. The first that the request uses decides, whatever it holds.
-pub(crate) fn read(transports: &[Transport], headers: &HeaderMap, plain_http: bool) -> Presented {
-    let mut presented = Presented { id: None, by: None };
+pub(crate) fn read(
+    transports: &[Transport],
+    form: &Form,
+    headers: &HeaderMap,
+    plain_http: bool,
+) -> Presented {
+    let mut presented = Presented {
+        credential: None,
+        by: None,
+    };
     for (at, transport) in transports.iter().enumerate() {
-        let found = transport.find(headers);
+        let found = transport.find(form, headers);
         if !found.is_sent() {
             continue;
         }
         if presented.by.is_none() {
             presented.by = Some(at);
-            presented.id = found.judged(transport.name());
-            if plain_http && transport.is_secure() && presented.id.take().is_some() {
+            presented.credential = found.judged(transport.name());
+            if plain_http && transport.is_secure() && presented.credential.take().is_some() {
                 event::credential_over_http(transport.name());
             }
-        } else if !found.is_same(presented.id.as_ref()) {
+        } else if !found.is_same(presented.credential.as_ref()) {
             event::transport_ignored(transport.name());
         }
     }
     presented
 }
 
-/// A list of transports that makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TransportError {
-    /// There is none.
-    None,
-    /// Two of one kind have one name: one of them would never be asked.
-    Repeated {
-        /// The name.
-        name: String,
-    },
-}
-
-impl fmt::Display for TransportError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("a manager needs a transport"),
-            Self::Repeated { name } => write!(f, "two transports of one kind are named {name:?}"),
-        }
-    }
-}
-
-impl std::error::Error for TransportError {}
-
 /// # Errors
 ///
-/// [`TransportError`].
-pub(crate) fn check(transports: &[Transport]) -> Result<(), TransportError> {
+/// [`ManagerError`] for a list that makes no sense.
+pub(crate) fn check(transports: &[Transport]) -> Result<(), ManagerError> {
     let name = |transport: &Transport| match transport {
         Transport::Cookie(cookie) => cookie.name().to_owned(),
         Transport::Header(header) => header.request_field().as_str().to_owned(),
     };
     if transports.is_empty() {
-        return Err(TransportError::None);
+        return Err(ManagerError::NoTransport);
     }
     for (at, one) in transports.iter().enumerate() {
         let again = |other: &&Transport| one.name() == other.name() && name(one) == name(other);
         if let Some(other) = transports[at + 1..].iter().find(again) {
-            return Err(TransportError::Repeated { name: name(other) });
+            return Err(ManagerError::RepeatedTransport { name: name(other) });
         }
     }
     Ok(())

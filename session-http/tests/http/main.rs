@@ -12,4 +12,6 @@ mod manager;
 mod outage;
 mod renewal;
 mod support;
+#[cfg(feature = "jwt")]
+mod tokens;
 mod transports;

@@ -18,8 +18,8 @@ use axum::{
     routing::get,
 };
 use session_core::{
-    Clock, ErrorKind, MemoryStore, Record, Result as StoreResult, SessionId, SessionKey, SessionStore,
-    Sessions, StoreProfile, Stored, Subject, Subjects, Sweep, Timestamp, Version, async_trait,
+    Clock, ErrorKind, Lengths, MemoryStore, Record, Result as StoreResult, SessionId, SessionKey,
+    SessionStore, Sessions, StoreProfile, Stored, Subject, Subjects, Sweep, Timestamp, Version, async_trait,
 };
 use session_http::{Error, Session, SessionLayer, SessionManager};
 use tokio::sync::Notify;
@@ -35,6 +35,8 @@ pub(crate) struct Watched {
     calls: Mutex<Vec<&'static str>>,
     down: AtomicBool,
     hold: Mutex<Option<Arc<Hold>>>,
+    /// What it claims of itself, if that is not the memory store's.
+    claims: Option<StoreProfile>,
 }
 
 /// A call that waits inside the store until it is let go.
@@ -66,6 +68,25 @@ impl Hold {
 impl Watched {
     pub(crate) fn shared() -> Arc<Self> {
         Arc::new(Self::default())
+    }
+
+    /// Over a memory store whose time a test moves.
+    pub(crate) fn timed(clock: &Arc<Moved>) -> Arc<Self> {
+        let memory = MemoryStore::builder().clock(clock.clone()).build().unwrap();
+        Arc::new(Self {
+            memory,
+            ..Self::default()
+        })
+    }
+
+    /// One that claims to evict.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn evicting() -> Arc<Self> {
+        let mut store = Self::default();
+        let mut claims = store.memory.profile().clone();
+        claims.limits.may_evict = true;
+        store.claims = Some(claims);
+        Arc::new(store)
     }
 
     /// The calls since the last time this was asked.
@@ -143,7 +164,7 @@ impl SessionStore for Watched {
     }
 
     fn profile(&self) -> &StoreProfile {
-        self.memory.profile()
+        self.claims.as_ref().unwrap_or_else(|| self.memory.profile())
     }
 
     fn subjects(&self) -> Option<&dyn Subjects> {
@@ -194,11 +215,7 @@ pub(crate) fn timed_site() -> (Arc<Moved>, Arc<Watched>, Router) {
 /// A manager whose time a test moves.
 pub(crate) fn timed_manager() -> (Arc<Moved>, Arc<Watched>, SessionManager) {
     let clock = Arc::new(Moved::default());
-    let memory = MemoryStore::builder().clock(clock.clone()).build().unwrap();
-    let store = Arc::new(Watched {
-        memory,
-        ..Watched::default()
-    });
+    let store = Watched::timed(&clock);
     let shared: Arc<dyn SessionStore> = store.clone();
     let sessions = Sessions::builder(shared)
         .namespace(NAMESPACE)
@@ -224,9 +241,12 @@ pub(crate) fn routes() -> Router {
         .route("/write/{value}", get(write))
         .route("/count", get(count))
         .route("/login/{user}", get(log_in))
+        .route("/remember/{user}", get(remember))
         .route("/whoami", get(who_am_i))
         .route("/renew", get(renew))
         .route("/logout", get(log_out))
+        .route("/elsewhere", get(elsewhere))
+        .route("/own", get(own))
         .route("/swallow", get(swallow))
         .route("/give-up", get(give_up))
         .route("/commit-early", get(commit_early))
@@ -254,6 +274,14 @@ async fn log_in(session: Session, Path(user): Path<String>) -> Result<&'static s
     Ok("logged in")
 }
 
+/// A log-in that lasts for 30 days.
+async fn remember(session: Session, Path(user): Path<String>) -> Result<&'static str, Error> {
+    let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+    let lengths = Lengths::new(days(7), days(30));
+    session.log_in_for(Subject::new(user).unwrap(), lengths).await?;
+    Ok("logged in")
+}
+
 async fn who_am_i(session: Session) -> Result<String, Error> {
     let subject = session.subject().await?;
     Ok(subject.map_or_else(|| "nobody".to_owned(), |subject| subject.as_str().to_owned()))
@@ -267,6 +295,15 @@ async fn renew(session: Session) -> Result<&'static str, Error> {
 async fn log_out(session: Session) -> Result<&'static str, Error> {
     session.log_out().await?;
     Ok("logged out")
+}
+
+async fn elsewhere(session: Session) -> Result<&'static str, Error> {
+    session.log_out_elsewhere().await?;
+    Ok("logged out elsewhere")
+}
+
+async fn own(session: Session) -> Result<String, Error> {
+    Ok(session.own_sessions().await?.len().to_string())
 }
 
 /// A handler that ignores the error and goes on as if there were nothing.

@@ -1,7 +1,7 @@
 //! Several ways to travel: the first that a request uses decides.
 
 use axum::{Router, body::Body, http::Request};
-use session_http::{CookieConfig, HeaderConfig, SchemeSource, SessionManager, Transport, TransportError};
+use session_http::{CookieConfig, HeaderConfig, ManagerError, SchemeSource, SessionManager, Transport};
 
 use crate::support::{Answer, Watched, made_up, send, sessions, site_of};
 
@@ -178,8 +178,8 @@ fn lists_that_make_no_sense_are_refused() {
         let manager = SessionManager::builder(sessions(&Watched::shared())).transports(transports);
         manager.build().map(|_| ()).unwrap_err()
     };
-    assert_eq!(build(vec![]), TransportError::None);
+    assert_eq!(build(vec![]), ManagerError::NoTransport);
     let twice = vec![CookieConfig::default().into(), CookieConfig::default().into()];
     let name = "__Host-session".to_owned();
-    assert_eq!(build(twice), TransportError::Repeated { name });
+    assert_eq!(build(twice), ManagerError::RepeatedTransport { name });
 }

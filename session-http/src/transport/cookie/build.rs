@@ -4,7 +4,12 @@ use std::net::IpAddr;
 
 use session_core::SessionId;
 
-use super::{CookieConfig, CookieError, SameSite, write::check_size};
+use super::{
+    CookieConfig, CookieError, SameSite,
+    sign::{SIGNATURE_LEN, Signer},
+    write::check_size,
+};
+use crate::KeyRing;
 
 /// What a prefix of the name requires. RFC 6265bis, sections 4.1.3.1 and 4.1.3.2; draft-ietf-httpbis-layered-cookies,
 /// sections 4.1.3.3 and 4.1.3.4. The longer prefix comes first.
@@ -81,6 +86,16 @@ impl CookieConfigBuilder {
         self
     }
 
+    /// Signs the id with the first of these keys (HMAC-SHA-256 of the cookie's name and the id), and takes only ids that one of
+    /// them signed: a made-up id then costs no question to the store. Default: not signed, for an id of 256 random bits is not
+    /// found by trying. Whoever has an id without its signature, from a copy of the store's clients say, cannot use it.
+    ///
+    /// Ids that were handed out before are refused from then on: their visitors begin anew.
+    pub fn signed(mut self, keys: &KeyRing) -> Self {
+        self.cookie.signer = Some(Signer::new(keys));
+        self
+    }
+
     /// For development over plain HTTP: no `Secure`, and [`CookieConfig::DEVELOPMENT_NAME`] unless another name is
     /// chosen. Everybody on the network path can read and replace such a cookie: never use it in production.
     pub fn insecure_for_development(mut self) -> Self {
@@ -100,7 +115,7 @@ impl CookieConfigBuilder {
             None if cookie.secure => CookieConfig::DEFAULT_NAME.to_owned(),
             None => CookieConfig::DEVELOPMENT_NAME.to_owned(),
         };
-        check_name(&cookie.name)?;
+        check_name(&cookie)?;
         check_path(&cookie.path)?;
         if let Some(domain) = &cookie.domain {
             check_domain(domain)?;
@@ -118,12 +133,17 @@ impl CookieConfigBuilder {
     }
 }
 
-fn check_name(name: &str) -> Result<(), CookieError> {
+fn check_name(cookie: &CookieConfig) -> Result<(), CookieError> {
+    let name = &cookie.name;
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err(CookieError::Name);
     }
-    check_size(name.len() + SessionId::TEXT_LEN, CookieConfig::SIZE_LIMIT)
+    let signature = if cookie.signer.is_some() { SIGNATURE_LEN } else { 0 };
+    check_size(
+        name.len() + SessionId::TEXT_LEN + signature,
+        CookieConfig::SIZE_LIMIT,
+    )
 }
 
 fn check_path(path: &str) -> Result<(), CookieError> {

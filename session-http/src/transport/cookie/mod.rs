@@ -2,6 +2,7 @@
 
 mod build;
 mod read;
+mod sign;
 mod write;
 
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 use std::fmt;
 
 pub use self::build::CookieConfigBuilder;
+use self::sign::Signer;
 pub(crate) use self::write::is_named;
 
 /// How the session's cookie looks. Whatever browsers would reject is an error when it is built.
@@ -37,6 +39,7 @@ pub struct CookieConfig {
     domain: Option<String>,
     partitioned: bool,
     persistent: bool,
+    signer: Option<Signer>,
 }
 
 impl CookieConfig {
@@ -85,6 +88,12 @@ impl CookieConfig {
         self.secure
     }
 
+    /// Whether the id in it is signed ([`CookieConfigBuilder::signed`]).
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.signer.is_some()
+    }
+
     /// Whether the cookie outlives the browser: `Max-Age` then runs to the session's absolute deadline.
     #[must_use]
     pub fn is_persistent(&self) -> bool {
@@ -103,6 +112,7 @@ impl Default for CookieConfig {
             domain: None,
             partitioned: false,
             persistent: false,
+            signer: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, header::COOKIE};
 
 use super::CookieConfig;
-use crate::transport::Found;
+use crate::transport::{Form, Found};
 
 impl CookieConfig {
     /// What all `Cookie` fields hold under this name.
@@ -11,8 +11,16 @@ impl CookieConfig {
     /// Names are compared exactly, case included: browsers check prefixes without regard to case, so `__host-session`
     /// may have been planted from where `__Host-session` may not. A repeated cookie is tolerated where all that are
     /// well-formed are the same.
-    pub(crate) fn find(&self, headers: &HeaderMap) -> Found {
-        Found::among(values(headers, &self.name))
+    pub(crate) fn find(&self, form: &Form, headers: &HeaderMap) -> Found {
+        let values = values(headers, &self.name);
+        match &self.signer {
+            None => Found::among(form, values),
+            // Without a good signature it is nothing, as if it were malformed.
+            Some(signer) => Found::among(
+                form,
+                values.map(|value| signer.verify(&self.name, value).unwrap_or_default()),
+            ),
+        }
     }
 }
 

@@ -5,6 +5,10 @@ use proptest::prelude::*;
 use session_core::SessionId;
 
 use super::*;
+use crate::{
+    KeyRing, SecretKey,
+    transport::{Credential, Form},
+};
 
 const NAME: &str = CookieConfig::DEFAULT_NAME;
 
@@ -238,9 +242,14 @@ fn headers(fields: &[&str]) -> HeaderMap {
 
 /// Whether a cookie of our name was there, and the id it held.
 fn presented(headers: &HeaderMap) -> (bool, Option<String>) {
-    let found = CookieConfig::default().find(headers);
+    let found = CookieConfig::default().find(&Form::Id, headers);
     let sent = found.is_sent();
-    (sent, found.judged("cookie").map(|id| id.expose().to_string()))
+    let text = |credential| match credential {
+        Credential::Id(id) => id.expose().to_string(),
+        #[cfg(feature = "sealed")]
+        Credential::Token(token) => token,
+    };
+    (sent, found.judged("cookie").map(text))
 }
 
 #[test]
@@ -316,6 +325,97 @@ fn of_two_different_ids_none_is_used() {
         let fields: Vec<_> = fields.iter().map(String::as_str).collect();
         assert_eq!(presented(&headers(&fields)), (true, None), "{fields:?}");
     }
+}
+
+fn ring(keys: &[&SecretKey]) -> KeyRing {
+    let copy = |key: &SecretKey| SecretKey::from_text(&key.to_text()).unwrap();
+    let older = keys[1..].iter();
+    older.fold(KeyRing::new(copy(keys[0])), |ring, key| {
+        ring.reading(copy(key)).unwrap()
+    })
+}
+
+fn signed_by(keys: &[&SecretKey]) -> CookieConfig {
+    CookieConfig::builder().signed(&ring(keys)).build().unwrap()
+}
+
+/// What this cookie reads in one field of that value.
+fn read(cookie: &CookieConfig, value: &str) -> (bool, bool) {
+    let found = cookie.find(&Form::Id, &headers(&[&format!("{}={value}", cookie.name())]));
+    (found.is_sent(), found.judged("cookie").is_some())
+}
+
+/// The value that this cookie sets for an id.
+fn value(cookie: &CookieConfig, id: &str) -> String {
+    let header = cookie.store(id, HOUR).unwrap();
+    let (pair, _) = header.to_str().unwrap().split_once(';').unwrap();
+    pair.split_once('=').unwrap().1.to_owned()
+}
+
+const READ: (bool, bool) = (true, true);
+const REFUSED: (bool, bool) = (true, false);
+
+#[test]
+fn id_without_a_good_signature_is_none() {
+    let (key, other) = (SecretKey::generate().unwrap(), SecretKey::generate().unwrap());
+    let cookie = signed_by(&[&key]);
+    let signed = value(&cookie, ONE);
+    assert_eq!(read(&cookie, &signed), READ);
+    assert_eq!(signed.len(), ONE.len() + 44);
+    let signature = &signed[ONE.len()..];
+    for forged in [
+        ONE.to_owned(),
+        format!("{ONE}."),
+        format!("{TWO}{signature}"),
+        format!("{ONE}{}", &signature[..43]),
+        format!("{signed}A"),
+        format!("{ONE}.{}", "A".repeat(43)),
+        value(&signed_by(&[&other]), ONE),
+        // The same key in another cookie.
+        value(
+            &CookieConfig::builder()
+                .name("__Host-other")
+                .signed(&ring(&[&key]))
+                .build()
+                .unwrap(),
+            ONE,
+        ),
+    ] {
+        assert_eq!(read(&cookie, &forged), REFUSED, "{forged}");
+    }
+    // And what is signed is no id where nothing is.
+    assert_eq!(read(&CookieConfig::default(), &signed), REFUSED);
+}
+
+#[test]
+fn signing_key_is_replaced_without_losing_anybody() {
+    let (old, new) = (SecretKey::generate().unwrap(), SecretKey::generate().unwrap());
+    let (before, during, after) = (signed_by(&[&old]), signed_by(&[&new, &old]), signed_by(&[&new]));
+    assert_eq!(read(&during, &value(&before, ONE)), READ);
+    assert_eq!(read(&after, &value(&during, ONE)), READ);
+    assert_eq!(read(&after, &value(&before, ONE)), REFUSED);
+    assert_ne!(before, after);
+    assert_eq!(before, before.clone());
+    assert!(!format!("{before:?}").contains(&*old.to_text()));
+}
+
+#[test]
+fn signature_counts_in_the_size() {
+    let key = SecretKey::generate().unwrap();
+    let of = |len: usize| {
+        CookieConfig::builder()
+            .name("n".repeat(len))
+            .signed(&ring(&[&key]))
+            .build()
+    };
+    assert!(of(4096 - 87).is_ok());
+    assert_eq!(
+        of(4096 - 86),
+        Err(CookieError::TooLarge {
+            size: 4097,
+            limit: 4096
+        })
+    );
 }
 
 proptest! {

@@ -13,7 +13,11 @@ use super::{CookieConfig, CookieError, SameSite};
 impl CookieConfig {
     /// `Set-Cookie` with the credential of a session that `lasts` until its absolute deadline.
     pub(crate) fn store(&self, credential: &str, lasts: Duration) -> Result<HeaderValue, CookieError> {
-        let mut cookie = self.with_value(credential);
+        let signed = self
+            .signer
+            .as_ref()
+            .map(|signer| signer.sign(&self.name, credential));
+        let mut cookie = self.with_value(signed.as_ref().map_or(credential, |signed| signed));
         if self.persistent {
             cookie.set_max_age(time::Duration::seconds(max_age(lasts)));
         }

@@ -1,0 +1,384 @@
+//! The store that one request's token stands for.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use session_core::{
+    Capability, Error, ErrorKind, Record, Result, SessionKey, SessionParts, SessionStore, StoreProfile,
+    Stored, Subject, Subjects, Sweep, Timestamp, Version, async_trait,
+};
+
+use super::{
+    Claims, Refused, Shared,
+    revocation::{Revocation, random},
+};
+use crate::event;
+
+/// One request's token as a store: it holds the session that the client came with and, from a log-in on, the one that takes its
+/// place. What is written here goes into the token that the response hands out; what must outlive the request (ends, and epochs)
+/// goes into the store of the [`Revocation`].
+#[derive(Debug)]
+pub(crate) struct TokenStore {
+    shared: Arc<Shared>,
+    /// What the client presented.
+    text: Option<String>,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    opened: bool,
+    /// A newer version of this software made the token.
+    is_newer: bool,
+    presented: Option<Slot>,
+    /// The session under the key that this request made.
+    fresh: Option<Slot>,
+    /// Names this request in the marks that it leaves.
+    name: Option<[u8; 16]>,
+}
+
+/// A session in this request.
+#[derive(Debug, Clone)]
+struct Slot {
+    claims: Claims,
+    version: Version,
+    not_after: Option<Timestamp>,
+    /// Whether the revocation has been asked.
+    is_known_to_live: bool,
+    /// The token to hand out, if it has changed.
+    written: Option<String>,
+}
+
+/// A token for the client.
+pub(crate) struct Issued {
+    pub(crate) text: String,
+    /// The time to the session's absolute end.
+    pub(crate) lasts: Duration,
+}
+
+impl TokenStore {
+    pub(crate) fn new(shared: Arc<Shared>, text: Option<String>) -> Self {
+        Self {
+            shared,
+            text,
+            slots: Mutex::default(),
+        }
+    }
+
+    /// Opens the token, once, and names its session; `None` if there is none or it does not verify.
+    pub(crate) fn open(&self) -> Option<SessionKey> {
+        let text = self.text.as_deref()?;
+        let mut slots = self.slots();
+        if !slots.opened {
+            slots.opened = true;
+            match self.shared.format.read(&self.shared.namespace, text, self.now()) {
+                Ok(claims) => slots.presented = Some(self.slot(claims)),
+                Err(refused) => {
+                    event::token_refused(refused.reason(), refused.is_ordinary());
+                    slots.is_newer = refused == Refused::NewerFormat;
+                }
+            }
+        }
+        match &slots.presented {
+            Some(presented) => Some(presented.claims.key),
+            // Asking for it is an error.
+            None => slots.is_newer.then_some(SessionKey::from_bytes([0; 32])),
+        }
+    }
+
+    /// The token that the response must carry, if it is another.
+    pub(crate) fn issued(&self) -> Option<Issued> {
+        let slots = self.slots();
+        let slot = slots.fresh.as_ref().or(slots.presented.as_ref())?;
+        let ends = slot.not_after.unwrap_or(slot.claims.expires_at);
+        Some(Issued {
+            text: slot.written.clone()?,
+            lasts: ends.since(self.now()),
+        })
+    }
+
+    /// The session as its token tells of it. It has one version: nobody else writes it.
+    fn slot(&self, claims: Claims) -> Slot {
+        Slot {
+            version: Version::from_cas(0),
+            // The token alone does not tell, but the record that it holds.
+            not_after: SessionParts::from_data(&claims.data)
+                .ok()
+                .flatten()
+                .map(|parts| parts.deadline),
+            is_known_to_live: false,
+            written: None,
+            claims,
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        // Nothing here panics between two steps that belong together.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind, self.shared.profile.name)
+    }
+
+    /// The session under `key`, if it is here and lives.
+    fn find(&self, key: &SessionKey) -> Option<Slot> {
+        let slots = self.slots();
+        let mut both = slots.fresh.iter().chain(&slots.presented);
+        both.find(|slot| slot.claims.key == *key && slot.claims.expires_at > self.now())
+            .cloned()
+    }
+
+    /// # Errors
+    ///
+    /// `NotFound`; `Conflict`.
+    fn expect(&self, key: &SessionKey, expected: Version) -> Result<Slot> {
+        let slot = self.find(key).ok_or_else(|| self.error(ErrorKind::NotFound))?;
+        match slot.version == expected {
+            true => Ok(slot),
+            false => Err(self.error(ErrorKind::Conflict)),
+        }
+    }
+
+    /// Puts the session back as it is now, and writes its token.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge`; those of the format.
+    fn put(&self, mut slot: Slot, version: Version) -> Result<Version> {
+        slot.claims.issued_at = self.now();
+        let text = self.shared.format.write(&self.shared.namespace, &slot.claims)?;
+        let (size, limit) = (text.len(), self.shared.budget);
+        if size > limit {
+            return Err(self.error(ErrorKind::TooLarge { size, limit }).with_detail(
+                "characters of the token and the name of its cookie are more than browsers keep",
+            ));
+        }
+        slot.written = Some(text);
+        slot.version = version;
+        let mut slots = self.slots();
+        match &slots.presented {
+            Some(presented) if presented.claims.key == slot.claims.key => slots.presented = Some(slot),
+            _ => slots.fresh = Some(slot),
+        }
+        Ok(version)
+    }
+
+    fn remove(&self, key: &SessionKey) -> bool {
+        let mut slots = self.slots();
+        let slots = &mut *slots;
+        let mut removed = false;
+        for slot in [&mut slots.presented, &mut slots.fresh] {
+            if slot.as_ref().is_some_and(|slot| slot.claims.key == *key) {
+                *slot = None;
+                removed = true;
+            }
+        }
+        removed
+    }
+
+    /// Ends the session for every copy of its token. `false` if another request has done so before.
+    async fn end(&self, slot: &Slot) -> Result<bool> {
+        let is_presented = {
+            let slots = self.slots();
+            let presented = slots.presented.as_ref();
+            presented.is_some_and(|presented| presented.claims.key == slot.claims.key)
+        };
+        // No token of the other has left the process.
+        let ended = match &self.shared.revocation {
+            Some(revocation) if is_presented => {
+                let deadline = slot.not_after.unwrap_or(slot.claims.expires_at);
+                revocation.end(&slot.claims.key, self.name()?, deadline).await?
+            }
+            _ => true,
+        };
+        self.remove(&slot.claims.key);
+        Ok(ended)
+    }
+
+    /// What this request's marks say: its own reply may be lost, and its mark is no other's then.
+    fn name(&self) -> Result<[u8; 16]> {
+        let mut slots = self.slots();
+        match slots.name {
+            Some(name) => Ok(name),
+            None => Ok(*slots.name.insert(random(self.shared.profile.name)?)),
+        }
+    }
+
+    fn new_version(&self) -> Result<Version> {
+        random(self.shared.profile.name).map(Version::from_bytes)
+    }
+
+    fn revocation(&self) -> Result<&Revocation> {
+        let revocation = self.shared.revocation.as_ref();
+        revocation.ok_or_else(|| self.error(ErrorKind::Unsupported))
+    }
+}
+
+#[async_trait]
+impl SessionStore for TokenStore {
+    async fn create(&self, key: &SessionKey, record: &Record, ttl: Duration) -> Result<Version> {
+        self.shared.profile.check(record, ttl)?;
+        if self.find(key).is_some() {
+            return Err(self.error(ErrorKind::AlreadyExists));
+        }
+        let now = self.now();
+        let not_after = record.not_after.unwrap_or_else(|| now.after(ttl));
+        let epoch = match (&self.shared.revocation, &record.subject) {
+            (Some(revocation), Some(subject)) => Some(revocation.epoch_until(subject, not_after).await?),
+            _ => None,
+        };
+        let version = self.new_version()?;
+        let claims = Claims {
+            key: *key,
+            subject: record.subject.clone(),
+            epoch,
+            issued_at: now,
+            expires_at: now.after(ttl),
+            data: record.data.clone(),
+        };
+        let slot = Slot {
+            claims,
+            version,
+            not_after: Some(not_after),
+            is_known_to_live: true,
+            written: None,
+        };
+        self.put(slot, version)
+    }
+
+    async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        if self.slots().is_newer {
+            return Err(self.error(ErrorKind::NewerFormat));
+        }
+        let Some(slot) = self.find(key) else {
+            return Ok(None);
+        };
+        if let (Some(revocation), false) = (&self.shared.revocation, slot.is_known_to_live) {
+            if let Some(refused) = refused(revocation, &slot.claims).await? {
+                event::token_refused(refused.reason(), refused.is_ordinary());
+                self.remove(key);
+                return Ok(None);
+            }
+            if let Some(presented) = &mut self.slots().presented {
+                presented.is_known_to_live = true;
+            }
+        }
+        let record = Record::new(slot.claims.data)
+            .with_subject(slot.claims.subject)
+            .with_not_after(slot.not_after);
+        let remaining = slot.claims.expires_at.since(self.now());
+        Ok(Some(Stored::new(record, slot.version, remaining)).filter(|_| !remaining.is_zero()))
+    }
+
+    async fn update(
+        &self,
+        key: &SessionKey,
+        expected: Version,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<Version> {
+        self.shared.profile.check(record, ttl)?;
+        let mut slot = self.expect(key, expected)?;
+        let is_retired = matches!(SessionParts::from_data(&record.data), Ok(None));
+        if is_retired {
+            // The client gets another token; this one is not to be used again.
+            return match self.end(&slot).await? {
+                true => Ok(slot.version),
+                false => Err(self.error(ErrorKind::NotFound)),
+            };
+        }
+        if record.subject != slot.claims.subject {
+            // A subject comes with a new key.
+            return Err(self.error(ErrorKind::Unsupported));
+        }
+        slot.claims.data = record.data.clone();
+        slot.claims.expires_at = self.now().after(ttl);
+        slot.not_after = record.not_after.or(slot.not_after);
+        self.put(slot, self.new_version()?)
+    }
+
+    async fn touch(&self, key: &SessionKey, ttl: Duration) -> Result<()> {
+        self.shared.profile.check_ttl(ttl)?;
+        let mut slot = self.find(key).ok_or_else(|| self.error(ErrorKind::NotFound))?;
+        let version = slot.version;
+        slot.claims.expires_at = self.now().after(ttl);
+        self.put(slot, version).map(drop)
+    }
+
+    async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
+        let Some(slot) = self.find(key) else {
+            return Ok(false);
+        };
+        if expected.is_some_and(|expected| expected != slot.version) {
+            return Err(self.error(ErrorKind::Conflict));
+        }
+        self.end(&slot).await
+    }
+
+    fn profile(&self) -> &StoreProfile {
+        &self.shared.profile
+    }
+
+    fn subjects(&self) -> Option<&dyn Subjects> {
+        self.shared.revocation.is_some().then_some(self as &dyn Subjects)
+    }
+
+    fn sweep(&self) -> Option<&dyn Sweep> {
+        None
+    }
+}
+
+#[async_trait]
+impl Subjects for TokenStore {
+    /// Nobody has a list of the tokens.
+    async fn list(&self, _subject: &Subject) -> Result<Vec<SessionKey>> {
+        Err(self
+            .error(ErrorKind::Unsupported)
+            .with_detail("nobody has a list of a subject's tokens"))
+    }
+
+    /// How many there were nobody knows: 1 where there may have been some.
+    async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64> {
+        let revocation = self.revocation()?;
+        let ended = revocation.end_all(subject).await?;
+        if let Some(mut kept) = except.and_then(|key| self.find(key)) {
+            let ends = kept.not_after.unwrap_or(kept.claims.expires_at);
+            let version = kept.version;
+            kept.claims.epoch = Some(revocation.epoch_until(subject, ends).await?);
+            self.put(kept, version)?;
+        }
+        Ok(u64::from(ended))
+    }
+}
+
+/// Whether the session was ended, or its subject logged out everywhere. Both are asked at once.
+async fn refused(revocation: &Revocation, claims: &Claims) -> Result<Option<Refused>> {
+    let epoch = async {
+        match &claims.subject {
+            Some(subject) => revocation.epoch(subject).await.map(|epoch| epoch != claims.epoch),
+            None => Ok(false),
+        }
+    };
+    let (ended, is_other) = tokio::join!(revocation.is_ended(&claims.key), epoch);
+    Ok(match (ended?, is_other?) {
+        (true, _) => Some(Refused::Ended),
+        (_, true) => Some(Refused::EndedEverywhere),
+        _ => None,
+    })
+}
+
+pub(super) fn profile(name: &'static str, max_record: usize, is_revocable: bool) -> StoreProfile {
+    let mut profile = StoreProfile::new(name);
+    profile.limits.max_record = max_record;
+    if is_revocable {
+        profile.capabilities.push(Capability::Subjects);
+    }
+    profile
+}

@@ -1,0 +1,308 @@
+//! What a session in a token does as any other does, and what it costs.
+
+use std::time::Duration;
+
+use axum::http::{Request, StatusCode};
+use session_core::Subject;
+
+use super::{KINDS, MINUTE, Maker};
+use crate::support::{Browser, send, site_of};
+
+#[tokio::test]
+async fn session_travels_whole_and_the_store_keeps_nothing_of_it() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let mut browser = Browser::new(&site);
+        assert_eq!(browser.text("/unused").await, "unused");
+        assert_eq!(browser.text("/read").await, "nothing");
+        assert_eq!(browser.id, None, "{kind:?}");
+
+        browser.text("/write/apples").await;
+        assert!(browser.held().len() > 200, "{kind:?}");
+        assert_eq!(browser.text("/read").await, "apples");
+        for count in 1..=3 {
+            assert_eq!(browser.text("/count").await, count.to_string());
+        }
+        assert_eq!(browser.text("/read").await, "apples");
+        assert!(maker.store.memory.is_empty(), "{kind:?}");
+        // No handler asked: nobody asks the store.
+        maker.store.calls();
+        browser.text("/unused").await;
+        assert!(maker.store.calls().is_empty());
+    }
+}
+
+/// The round trips of the table in the README.
+#[tokio::test]
+async fn tokens_cost_the_round_trips_that_are_documented() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let mut browser = Browser::new(&site);
+        browser.text("/write/x").await;
+        assert!(maker.store.calls().is_empty(), "a new anonymous session");
+        browser.text("/read").await;
+        assert_eq!(maker.store.calls(), ["load"], "read");
+        browser.text("/write/y").await;
+        assert_eq!(maker.store.calls(), ["load"], "changed");
+        browser.text("/login/zoe").await;
+        let log_in = maker.store.calls();
+        assert_eq!(
+            log_in,
+            ["load", "load", "create", "create"],
+            "mark, epoch, new epoch, end of the old"
+        );
+        browser.text("/read").await;
+        assert_eq!(
+            maker.store.calls(),
+            ["load", "load"],
+            "the mark and the epoch, at once"
+        );
+        browser.text("/logout").await;
+        assert_eq!(maker.store.calls(), ["load", "load", "create"]);
+    }
+}
+
+#[tokio::test]
+async fn log_in_gives_another_token_and_ends_the_one_before() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let mut victim = Browser::new(&site);
+        victim.text("/write/cart").await;
+        let fixed = victim.held();
+        victim.text("/login/zoe").await;
+        assert_eq!(victim.text("/whoami").await, "zoe");
+        assert_eq!(victim.text("/read").await, "cart");
+        assert_eq!(Browser::with_id(&site, &fixed).text("/read").await, "nothing");
+
+        // Again, and at any other change of privilege.
+        for path in ["/login/zoe", "/renew"] {
+            let before = victim.held();
+            victim.text(path).await;
+            assert_eq!(
+                Browser::with_id(&site, &before).text("/whoami").await,
+                "nobody",
+                "{path}"
+            );
+            assert_eq!(victim.text("/whoami").await, "zoe");
+        }
+    }
+}
+
+/// CVE-2024-31999: what was sealed once was good for ever.
+#[tokio::test]
+async fn copied_token_is_nothing_after_logout() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let mut browser = Browser::new(&site);
+        browser.text("/login/zoe").await;
+        let before = browser.held();
+        browser.text("/write/x").await;
+        let copies = [before, browser.held()];
+        let answer = browser.get("/logout").await;
+        assert_eq!(answer.new_id().as_deref(), Some(""), "{kind:?}");
+        for copy in &copies {
+            assert_eq!(
+                Browser::with_id(&site, copy).text("/whoami").await,
+                "nobody",
+                "{kind:?}"
+            );
+        }
+        // Until the session would have ended in any case, and no longer: then its time is over too.
+        maker.clock.forward(8 * 60 * MINUTE + Duration::from_secs(10));
+        for copy in &copies {
+            assert_eq!(
+                Browser::with_id(&site, copy).text("/whoami").await,
+                "nobody",
+                "{kind:?}"
+            );
+        }
+    }
+}
+
+/// CVE-2025-46336, with nothing in the store to be brought back.
+#[tokio::test]
+async fn request_in_flight_hands_out_no_token_that_outlives_the_logout() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let manager = maker.manager().build().unwrap();
+        let site = site_of(manager.clone());
+        let mut browser = Browser::new(&site);
+        browser.text("/login/zoe").await;
+        let (parts, _) = browser.request("/write/late").into_parts();
+        let slow = manager.open(&parts);
+        let before: Option<String> = slow.session().get("value").await.unwrap();
+        assert_eq!(before, None);
+        browser.text("/logout").await;
+        slow.session().insert("value", &"late".to_owned()).await.unwrap();
+        let headers = manager.commit(&slow).await.unwrap();
+        let (_, handed_out) = headers.handed_out().unwrap();
+        let (_, token) = handed_out.to_str().unwrap().split_once('=').unwrap();
+        let mut slow = Browser::with_id(&site, token.split(';').next().unwrap());
+        assert_eq!(slow.text("/whoami").await, "nobody", "{kind:?}");
+        assert_eq!(slow.text("/read").await, "nothing", "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn everywhere_is_every_copy_of_every_token_of_the_subject_alone() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let manager = maker.manager().build().unwrap();
+        let site = site_of(manager.clone());
+        let mut browsers = [(); 3].map(|()| Browser::new(&site));
+        for browser in &mut browsers {
+            browser.text("/login/zoe").await;
+        }
+        let mut other = Browser::new(&site);
+        other.text("/login/adam").await;
+
+        let ended = manager
+            .log_out_subject(&Subject::new("zoe").unwrap())
+            .await
+            .unwrap();
+        assert_eq!(ended, 1, "whether there were any");
+        for browser in &mut browsers {
+            assert_eq!(browser.text("/whoami").await, "nobody", "{kind:?}");
+        }
+        assert_eq!(other.text("/whoami").await, "adam");
+        // A new log-in is a new epoch.
+        browsers[0].text("/login/zoe").await;
+        assert_eq!(browsers[0].text("/whoami").await, "zoe");
+        assert_eq!(browsers[1].text("/whoami").await, "nobody");
+        let nobody = Subject::new("nobody").unwrap();
+        assert_eq!(manager.log_out_subject(&nobody).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn elsewhere_is_every_token_but_the_one_that_asks() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let (mut here, mut there) = (Browser::new(&site), Browser::new(&site));
+        here.text("/login/zoe").await;
+        here.text("/write/x").await;
+        there.text("/login/zoe").await;
+        let copy = here.held();
+        here.text("/elsewhere").await;
+        assert_ne!(here.held(), copy);
+        assert_eq!(here.text("/whoami").await, "zoe", "{kind:?}");
+        assert_eq!(here.text("/read").await, "x");
+        assert_eq!(there.text("/whoami").await, "nobody", "{kind:?}");
+        assert_eq!(
+            Browser::with_id(&site, &copy).text("/whoami").await,
+            "nobody",
+            "{kind:?}"
+        );
+    }
+}
+
+/// CVE-2018-1000814: an expired cookie was accepted again.
+#[tokio::test]
+async fn token_ends_with_its_idle_time_whatever_the_client_keeps() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let mut browser = Browser::new(&site);
+        browser.text("/write/x").await;
+        maker.clock.forward(29 * MINUTE);
+        let before = browser.held();
+        assert_eq!(browser.text("/read").await, "x");
+        assert_ne!(browser.held(), before, "its idle time began anew");
+        // At most once per slack.
+        let at_once = browser.held();
+        assert_eq!(browser.text("/read").await, "x");
+        assert_eq!(browser.held(), at_once);
+
+        maker.clock.forward(2 * MINUTE);
+        assert_eq!(
+            Browser::with_id(&site, &before).text("/read").await,
+            "nothing",
+            "{kind:?}"
+        );
+        assert_eq!(browser.text("/read").await, "x");
+        maker.clock.forward(30 * MINUTE + Duration::from_secs(1));
+        assert_eq!(browser.text("/read").await, "nothing", "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_use_carries_a_token_past_its_absolute_deadline() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let mut browser = Browser::new(&site);
+        browser.text("/login/zoe").await;
+        for _ in 0..47 {
+            maker.clock.forward(10 * MINUTE);
+            assert_eq!(browser.text("/whoami").await, "zoe", "{kind:?}");
+        }
+        maker.clock.forward(10 * MINUTE);
+        assert_eq!(browser.text("/whoami").await, "nobody", "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn downed_store_fails_closed_for_tokens_too() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let mut browser = Browser::new(&site);
+        browser.text("/login/zoe").await;
+        let held = browser.held();
+        maker.store.set_down(true);
+        for path in ["/whoami", "/write/x", "/logout", "/login/adam"] {
+            let answer = browser.get(path).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{kind:?} {path}");
+            assert_eq!(answer.new_id(), None);
+        }
+        maker.store.set_down(false);
+        assert_eq!(browser.held(), held);
+        assert_eq!(browser.text("/whoami").await, "zoe");
+    }
+}
+
+/// The epoch of a log-in that lasts long is not cut by one that does not.
+#[tokio::test]
+async fn epoch_lasts_as_long_as_the_longest_token() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let (mut long, mut short) = (Browser::new(&site), Browser::new(&site));
+        short.text("/login/zoe").await;
+        long.text("/remember/zoe").await;
+        short.text("/login/zoe").await;
+        for _ in 0..29 {
+            maker.clock.forward(24 * 60 * MINUTE);
+            assert_eq!(long.text("/whoami").await, "zoe", "{kind:?}");
+        }
+        assert_eq!(short.text("/whoami").await, "nobody");
+    }
+}
+
+#[tokio::test]
+async fn tokens_travel_in_headers_too() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let api = maker.api();
+        let get = async |path: &str, token: Option<&str>| {
+            let mut request = Request::get(path);
+            if let Some(token) = token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let answer = send(&api, request.body(axum::body::Body::empty()).unwrap()).await;
+            let handed_out = answer.headers.get("session-id");
+            let token = handed_out.map(|token| token.to_str().unwrap().to_owned());
+            (answer.body, token)
+        };
+        let (_, token) = get("/login/zoe", None).await;
+        let token = token.unwrap();
+        assert_eq!(get("/whoami", Some(&token)).await, ("zoe".to_owned(), None));
+        assert_eq!(get("/logout", Some(&token)).await.1.as_deref(), Some(""));
+        assert_eq!(get("/whoami", Some(&token)).await.0, "nobody");
+    }
+}
