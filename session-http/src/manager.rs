@@ -102,6 +102,12 @@ impl SessionManager {
         self.shared.cookies().next()
     }
 
+    /// Whether the client carries the whole session, in a token.
+    #[must_use]
+    pub fn is_stateless(&self) -> bool {
+        !matches!(self.shared.form, Form::Id)
+    }
+
     /// The session of a request. No I/O: it is loaded at first use.
     ///
     /// The first transport that the request uses decides. What is no session id there, several that differ, or one that

@@ -72,6 +72,7 @@ impl RedisStore {
     /// | `max_record` | bytes of data in the largest record | 65536 |
     /// | `read_ms`, `write_ms`, `connect_ms` | deadlines in milliseconds | 250, 500, 1000 |
     /// | `wait_replicas`, `wait_ms` | replicas that must have a write, and how long that may take | 0, 100 |
+    /// | `may_evict` | `false`: the server's `maxmemory-policy` is `noeviction`, and the store says so | true |
     /// | `sentinel_user`, `sentinel_pass` | how to log in to the Sentinels | not at all |
     ///
     /// It asks the servers for their configuration once, and warns through `tracing` of what loses sessions: see

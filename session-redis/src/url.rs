@@ -92,7 +92,8 @@ fn hosts(rest: &str) -> impl Iterator<Item = String> {
 /// What follows the question mark.
 fn keys(url: &Url, kind: Kind) -> Result<Keys, KeyError> {
     Keys::new(url.query_pairs().into_owned(), |name| match name {
-        "prefix" | "max_record" | "read_ms" | "write_ms" | "connect_ms" | "wait_replicas" | "wait_ms" => true,
+        "prefix" | "max_record" | "read_ms" | "write_ms" | "connect_ms" | "wait_replicas" | "wait_ms"
+        | "may_evict" => true,
         "db" | "user" | "pass" => kind == Kind::Socket,
         "sentinel_user" | "sentinel_pass" => kind == Kind::Sentinel,
         _ => false,
@@ -114,6 +115,9 @@ fn tuned(mut builder: RedisStoreBuilder, keys: &Keys) -> Result<RedisStoreBuilde
     }
     if let Some(length) = keys.millis("connect_ms")? {
         builder = builder.connect_deadline(length);
+    }
+    if let Some(may_evict) = keys.parsed("may_evict")? {
+        builder = builder.may_evict(may_evict);
     }
     let within = keys.millis("wait_ms")?.unwrap_or(WAIT);
     if let Some(replicas) = keys.parsed("wait_replicas")? {
@@ -200,8 +204,9 @@ mod tests {
     #[tokio::test]
     async fn url_is_read_whole() {
         let url = "redis://ann:horse@127.0.0.1:7000/3?prefix=a/b-c_d.e:&max_record=100&read_ms=1&write_ms=20\
-                   &connect_ms=3&wait_replicas=2&wait_ms=4";
+                   &connect_ms=3&wait_replicas=2&wait_ms=4&may_evict=false";
         let builder = read(url).unwrap();
+        assert!(!builder.may_evict && read("redis://h").unwrap().may_evict);
         assert_eq!((builder.prefix.as_str(), builder.max_record), ("a/b-c_d.e:", 100));
         let millis = [builder.read, builder.write, builder.connect].map(|length| length.as_millis());
         assert_eq!(millis, [1, 20, 3]);
@@ -293,6 +298,7 @@ mod tests {
             ("redis://:horse@h/?prefix=", "prefix"),
             ("redis://:horse@h/?prefix={a}", "prefix"),
             ("redis://:horse@h/?prefix=a%20b", "prefix"),
+            ("redis://:horse@h/?may_evict=no", "\"may_evict\""),
             ("redis://:horse@h/?wait_replicas=two", "\"wait_replicas\""),
             ("redis://:horse@h/?wait_replicas=1&wait_ms=0", "confirm"),
             ("redis://:horse@h/?wait_replicas=1&wait_ms=500", "confirm"),

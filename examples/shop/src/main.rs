@@ -35,7 +35,7 @@ async fn run(options: &Options) -> ExitCode {
     match serve::serve(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ ServeError::Store(StoreUrlError::Unusable(_))) => fail(FAILED, &error.to_string()),
-        Err(error @ ServeError::Store(_)) => fail(USAGE, &error.to_string()),
+        Err(error @ (ServeError::Store(_) | ServeError::Keys(_))) => fail(USAGE, &error.to_string()),
         Err(error) => fail(FAILED, &error.to_string()),
     }
 }

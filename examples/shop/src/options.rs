@@ -4,12 +4,15 @@ use std::{
     ffi::OsString,
     fmt,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
 use axum::http::HeaderValue;
 use lexopt::{Arg, Parser};
 use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use crate::mode::Kind;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -25,6 +28,12 @@ Options:
                    postgres postgres://HOST/DATABASE, redis redis://HOST,
                    redis+sentinel://HOST/SERVICE, redis+cluster://HOST …
                    [default: sqlite:shop-sessions.db, without that feature memory:]
+  --session KIND   what a visitor has of a session: stored, an id, and the store has the rest;
+                   sealed, all of it in a sealed cookie, and the store remembers who logged
+                   out; jwt, the same in a signed JWT, if built with that feature
+                   [default: stored]
+  --keys FILE      the keys of sealed and jwt, one a line, the first writes; made with a new
+                   key if it is not there [default: shop-keys.txt]
   --https-proxy    an HTTPS proxy stands in front: the cookie is Secure and named __Host-session
   --node NAME      which of several shops this is: every response says X-Node: NAME, so choose
                    a name that tells nothing of the machine [default: no such header]
@@ -41,6 +50,9 @@ const DEFAULT_STORE: &str = match cfg!(feature = "sqlite") {
     true => "sqlite:shop-sessions.db",
     false => "memory:",
 };
+
+/// Beside the default store.
+const DEFAULT_KEYS: &str = "shop-keys.txt";
 
 /// Characters in the name of a node.
 const LONGEST_NAME: usize = 32;
@@ -66,6 +78,10 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Which store, as a URL.
     pub store: String,
+    /// What a visitor has of a session.
+    pub session: Kind,
+    /// The file with the keys of tokens.
+    pub keys: PathBuf,
     /// Whether an HTTPS proxy stands in front.
     pub https_proxy: bool,
     /// The name of this shop among several.
@@ -87,6 +103,8 @@ pub fn parse(
 ) -> Result<Command, UsageError> {
     let mut listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 3000));
     let mut store = DEFAULT_STORE.to_owned();
+    let mut session = Kind::Stored;
+    let mut keys = PathBuf::from(DEFAULT_KEYS);
     let mut https_proxy = false;
     let mut node = None;
     let mut drain = Duration::ZERO;
@@ -97,6 +115,8 @@ pub fn parse(
         match argument {
             Arg::Long("listen") => listen = address(&text(&mut parser, "--listen")?)?,
             Arg::Long("store") => store = text(&mut parser, "--store")?,
+            Arg::Long("session") => session = kind(&text(&mut parser, "--session")?)?,
+            Arg::Long("keys") => keys = parser.value()?.into(),
             Arg::Long("https-proxy") => https_proxy = true,
             Arg::Long("node") => node = Some(alias(&text(&mut parser, "--node")?)?),
             Arg::Long("drain") => drain = seconds(&text(&mut parser, "--drain")?)?,
@@ -120,6 +140,8 @@ pub fn parse(
     Ok(Command::Serve(Options {
         listen,
         store,
+        session,
+        keys,
         https_proxy,
         node,
         drain,
@@ -143,6 +165,12 @@ fn address(value: &str) -> Result<SocketAddr, UsageError> {
             "--listen {value:?}: an address is IP:PORT, such as 127.0.0.1:3000 or [::1]:3000, or a port alone"
         ))
     })
+}
+
+fn kind(value: &str) -> Result<Kind, UsageError> {
+    value
+        .parse()
+        .map_err(|()| UsageError(format!("--session {value:?}: a kind is stored, sealed or jwt")))
 }
 
 fn alias(value: &str) -> Result<HeaderValue, UsageError> {
@@ -221,6 +249,8 @@ mod tests {
         let options = parsed("").unwrap();
         assert_eq!(options.listen.to_string(), "127.0.0.1:3000");
         assert_eq!(options.store, DEFAULT_STORE);
+        assert_eq!(options.session, Kind::Stored);
+        assert_eq!(options.keys, PathBuf::from(DEFAULT_KEYS));
         assert!(!options.https_proxy);
         assert_eq!((options.node, options.drain), (None, Duration::ZERO));
         assert_eq!(options.log, "info".parse().unwrap());
@@ -235,6 +265,8 @@ mod tests {
         let options = parsed("--node=north-1_b --drain 20").unwrap();
         assert_eq!(options.node.unwrap(), "north-1_b");
         assert_eq!(options.drain, Duration::from_secs(20));
+        let options = parsed("--session sealed --keys k").unwrap();
+        assert_eq!((options.session, options.keys), (Kind::Sealed, "k".into()));
         assert_eq!(
             parsed("--listen 8080").unwrap().listen.to_string(),
             "127.0.0.1:8080"
@@ -256,6 +288,7 @@ mod tests {
             ("--drain 1.5", "whole number"),
             ("--drain -1", "--drain"),
             ("--drain 86401", "86400"),
+            ("--session sticky", "stored, sealed or jwt"),
             ("--log loud", "--log \"loud\""),
             ("--colour", "--colour"),
             ("extra", "extra"),

@@ -22,7 +22,7 @@ use crate::{
     cart::{Cart, Orders},
     catalogue::{Currency, Product, product},
     failure::Failure,
-    pages::{self, Facts, Login, Notice},
+    pages::{self, Facts, Login, Notice, Others},
     preferences::{Theme, note},
     users,
     visitor::{Visitor, attribute},
@@ -268,9 +268,10 @@ async fn session(visit: Session, uri: Uri) -> Result<Markup, Failure> {
         attributes,
         sessions: match visitor.user {
             Some(_) => sessions(&visit).await?,
-            None => None,
+            None => Others::Unknown,
         },
         store: visit.manager().sessions().store().profile().name,
+        is_carried: visit.manager().is_stateless(),
         now: Timestamp::from(SystemTime::now()),
     };
     Ok(pages::session(&visitor, &facts, Notice::of(uri.query())))
@@ -307,11 +308,16 @@ fn contents(cart: &Cart) -> String {
     lines.collect::<Vec<_>>().join(", ")
 }
 
-/// How many sessions the user has, if the store can tell.
-async fn sessions(visit: &Session) -> Result<Option<usize>, SessionError> {
+/// What is known of the user's sessions.
+async fn sessions(visit: &Session) -> Result<Others, SessionError> {
     match visit.sessions_of_subject().await {
-        Ok(count) => Ok(Some(count)),
-        Err(error) if error.store_kind() == Some(ErrorKind::Unsupported) => Ok(None),
+        Ok(count) => Ok(Others::Counted(count)),
+        Err(error) if error.store_kind() == Some(ErrorKind::Unsupported) => {
+            match visit.manager().is_stateless() {
+                true => Ok(Others::Uncounted),
+                false => Ok(Others::Unknown),
+            }
+        }
         Err(error) => Err(error),
     }
 }

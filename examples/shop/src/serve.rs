@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use crate::{
     SetupError,
     health::{self, Health},
+    mode::{KeyFileError, Mode},
     options::Options,
     shop,
     stores::{self, StoreUrlError},
@@ -42,7 +43,8 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
     // Before the address is printed: whoever reads it may stop us at once.
     let stop = stop_signal().map_err(ServeError::Signals)?;
     let opened = stores::open(&options.store).await?;
-    let shop = shop(Arc::clone(&opened.store), options.https_proxy)?;
+    let mode = Mode::open(options.session, &options.keys)?;
+    let shop = shop(Arc::clone(&opened.store), &mode, options.https_proxy)?;
     let health = Health::default();
     let shop = health::around(shop, &health, options.node.clone());
     let drain = options.drain;
@@ -54,7 +56,7 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(listen)?;
 
     // Not `println!`, which panics when nobody reads.
-    let line = format!("shop: http://{address}/ (sessions {})\n", opened.place);
+    let line = format!("shop: http://{address}/ ({})\n", mode.place(&opened.place));
     if let Err(error) = io::stdout().write_all(line.as_bytes()) {
         debug!(%error, "nobody reads standard output");
     }
@@ -149,6 +151,8 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 pub enum ServeError {
     /// No such store.
     Store(StoreUrlError),
+    /// There are no keys for the tokens.
+    Keys(KeyFileError),
     /// The site cannot be set up.
     Setup(SetupError),
     /// The address cannot be listened on.
@@ -168,6 +172,12 @@ impl From<StoreUrlError> for ServeError {
     }
 }
 
+impl From<KeyFileError> for ServeError {
+    fn from(error: KeyFileError) -> Self {
+        Self::Keys(error)
+    }
+}
+
 impl From<SetupError> for ServeError {
     fn from(error: SetupError) -> Self {
         Self::Setup(error)
@@ -178,6 +188,7 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
+            Self::Keys(error) => error.fmt(f),
             Self::Setup(error) => error.fmt(f),
             Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
@@ -197,6 +208,7 @@ impl error::Error for ServeError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Store(error) => Some(error),
+            Self::Keys(error) => Some(error),
             Self::Setup(error) => Some(error),
             Self::Listen { source, .. } | Self::Signals(source) => Some(source),
         }

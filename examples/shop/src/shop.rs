@@ -16,7 +16,7 @@ use session_http::{
 };
 use tracing::info;
 
-use crate::{failure, routes};
+use crate::{failure, mode::Mode, routes};
 
 /// Bytes of a form at most. The longest form is the preferences', with a note of 200 characters.
 const LARGEST_FORM: usize = 16 * 1024;
@@ -26,11 +26,14 @@ const LARGEST_FORM: usize = 16 * 1024;
 /// With `https_proxy` the cookie is Secure and named `__Host-session`, for a proxy that speaks HTTPS to the browsers.
 /// Without, it is the development cookie, for plain HTTP on loopback.
 ///
+/// `mode` is where the sessions are: with a token, `store` only remembers what has been ended.
+///
 /// # Errors
 ///
-/// [`SetupError`] if sessions or cookie are configured in a way that cannot work; with these settings, never.
-pub fn shop(store: Arc<dyn SessionStore>, https_proxy: bool) -> Result<Router, SetupError> {
-    let sessions = Sessions::builder(store).namespace("shop").build()?;
+/// [`SetupError`] if sessions or cookie are configured in a way that cannot work: tokens over a store that may forget who
+/// logged out, say.
+pub fn shop(store: Arc<dyn SessionStore>, mode: &Mode, https_proxy: bool) -> Result<Router, SetupError> {
+    let (sessions, tokens) = mode.apply(Sessions::builder(store).namespace("shop"));
     // Persistent, so that "remember me" outlives the browser; `Max-Age` runs to the session's own end.
     let cookie = CookieConfig::builder().persistent(true);
     let (cookie, scheme) = if https_proxy {
@@ -38,11 +41,14 @@ pub fn shop(store: Arc<dyn SessionStore>, https_proxy: bool) -> Result<Router, S
     } else {
         (cookie.insecure_for_development(), SchemeSource::RequestTarget)
     };
-    let manager = SessionManager::builder(sessions)
+    let mut manager = SessionManager::builder(sessions.build()?)
         .cookie(cookie.build()?)
         .scheme_source(scheme)
-        .on_error(failure::session)
-        .build()?;
+        .on_error(failure::session);
+    if let Some(tokens) = tokens {
+        manager = manager.tokens(tokens);
+    }
+    let manager = manager.build()?;
     let csrf = CsrfLayer::builder().longest_form(LARGEST_FORM).build()?;
     Ok(routes::routes()
         .layer(csrf)
@@ -99,7 +105,7 @@ pub enum SetupError {
     Sessions(ConfigError),
     /// The cookie's configuration.
     Cookie(CookieError),
-    /// The list of transports.
+    /// How sessions travel.
     Manager(ManagerError),
     /// What is done about forged requests.
     Csrf(CsrfConfigError),
@@ -134,7 +140,7 @@ impl fmt::Display for SetupError {
         match self {
             Self::Sessions(error) => write!(f, "sessions: {error}"),
             Self::Cookie(error) => write!(f, "cookie: {error}"),
-            Self::Manager(error) => write!(f, "transports: {error}"),
+            Self::Manager(error) => write!(f, "sessions: {error}"),
             Self::Csrf(error) => write!(f, "forged requests: {error}"),
         }
     }

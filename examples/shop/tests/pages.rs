@@ -20,6 +20,7 @@ use session_core::{
     Error, ErrorKind, MemoryStore, Record, Result, SessionKey, SessionStore, StoreProfile, Stored, Subjects,
     Sweep, Version,
 };
+use shop::mode::Mode;
 use tower::ServiceExt;
 
 /// A memory store that can be told to fail.
@@ -163,7 +164,7 @@ async fn token(shop: &Router, cookie: &str) -> String {
 #[tokio::test]
 async fn store_that_is_down_is_a_page_to_try_again_and_the_cookie_stays() {
     let store = Failing::new();
-    let shop = shop::shop(store.clone(), false).unwrap();
+    let shop = shop::shop(store.clone(), &Mode::stored(), false).unwrap();
     let cookie = begin(&shop).await;
 
     store.reads.store(true, Ordering::SeqCst);
@@ -226,7 +227,7 @@ async fn store_that_is_down_is_a_page_to_try_again_and_the_cookie_stays() {
 #[tokio::test]
 async fn unreadable_session_is_neither_replaced_nor_forgotten() {
     let store = Failing::new();
-    let shop = shop::shop(store.clone(), false).unwrap();
+    let shop = shop::shop(store.clone(), &Mode::stored(), false).unwrap();
     let cookie = begin(&shop).await;
     store.corrupt.store(true, Ordering::SeqCst);
     let page = post(&shop, "/cart/add", &cookie, "product=mug").await;
@@ -242,7 +243,7 @@ async fn unreadable_session_is_neither_replaced_nor_forgotten() {
 #[tokio::test]
 async fn change_after_a_logout_elsewhere_says_so() {
     let store = Failing::new();
-    let shop = shop::shop(store.clone(), false).unwrap();
+    let shop = shop::shop(store.clone(), &Mode::stored(), false).unwrap();
     let cookie = begin(&shop).await;
     store.logout.store(true, Ordering::SeqCst);
     let page = post(&shop, "/cart/add", &cookie, "product=mug").await;
@@ -259,7 +260,7 @@ async fn change_after_a_logout_elsewhere_says_so() {
 
 #[tokio::test]
 async fn store_without_an_index_says_that_it_cannot_find_other_sessions() {
-    let shop = shop::shop(Failing::new(), false).unwrap();
+    let shop = shop::shop(Failing::new(), &Mode::stored(), false).unwrap();
     let login = post(&shop, "/login", "", "name=ada&password=analytical+engine").await;
     let cookie = login.set_cookie.unwrap().split(';').next().unwrap().to_owned();
     assert!(
@@ -288,7 +289,7 @@ async fn store_without_an_index_says_that_it_cannot_find_other_sessions() {
 async fn foreign_text_is_escaped_wherever_it_is_shown() {
     const TYPED: &str = "%22%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E%3C%2Ftextarea%3E%26lt%3B%27";
     const ESCAPED: &str = "&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;/textarea&gt;&amp;lt;'";
-    let shop = shop::shop(Failing::new(), false).unwrap();
+    let shop = shop::shop(Failing::new(), &Mode::stored(), false).unwrap();
     let cookie = begin(&shop).await;
 
     let login = post(

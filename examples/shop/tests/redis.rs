@@ -145,3 +145,47 @@ fn store_that_cannot_be_opened_ends_the_shop_without_telling_the_password() {
         assert!(text.contains(says) && !text.contains(PASSWORD), "{text}");
     }
 }
+
+/// Sessions that visitors carry, and a server that remembers who logged out: what ended stays ended, whatever happens to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn sealed_session_is_ended_on_a_real_server_and_fails_closed_without_it() {
+    let keys = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-keys");
+    let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+    let redis = RedisServer::start(Kind::Redis, &durable).await.unwrap();
+    let url = format!("redis://127.0.0.1:{}/", redis.port().unwrap());
+    let sealed = ["--session", "sealed", "--keys", keys.to_str().unwrap()];
+    // A server that may evict could bring a session back: that it does not is for the operator to say.
+    let output = command()
+        .args(["--listen", "0", "--store", &url])
+        .args(sealed)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("may evict"), "{text}");
+
+    let url = format!("{url}?may_evict=false&read_ms=5000&write_ms=5000");
+    let shop = Shop::start(&[&["--store", &url], &sealed[..]].concat());
+    let form = "name=ada&password=analytical+engine";
+    let mut log_in = || ask(&shop, "/login", None, Some(form)).id.unwrap();
+    let (ended, kept) = (log_in(), log_in());
+    // CVE-2024-31999, CVE-2018-1000814: what was sealed once is not good for ever.
+    assert_eq!(ask(&shop, "/logout", Some(&ended), Some("")).status, 303);
+    let is_ada = |token: &str| ask(&shop, "/cart", Some(token), None).text.contains("/logout");
+    assert!(!is_ada(&ended) && is_ada(&kept));
+    // CVE-2026-39324: a token that does not open is nothing, and is tried no other way.
+    let mut forged = kept.clone().into_bytes();
+    let middle = forged.len() / 2;
+    forged[middle] = if forged[middle] == b'A' { b'B' } else { b'A' };
+    assert!(!is_ada(std::str::from_utf8(&forged).unwrap()));
+
+    redis.kill().await.unwrap();
+    for token in [&ended, &kept] {
+        let answer = ask(&shop, "/cart", Some(token), None);
+        assert_eq!((answer.status, answer.id), (503, None), "{}", answer.text);
+    }
+    redis.start_again().await.unwrap();
+    served_again(&shop, "/cart", &kept);
+    assert!(!is_ada(&ended) && is_ada(&kept));
+    shop.stop();
+}

@@ -15,5 +15,5 @@ pub(crate) use self::{
     login::{Login, login},
     notice::Notice,
     preferences::preferences,
-    session::{Facts, session},
+    session::{Facts, Others, session},
 };

@@ -15,12 +15,25 @@ pub(crate) struct Facts {
     pub(crate) info: Option<SessionInfo>,
     /// Names of the attributes and their values in words.
     pub(crate) attributes: Vec<(String, String)>,
-    /// Live sessions of the user, this one included; `None` without a user, or if the store does not index them.
-    pub(crate) sessions: Option<usize>,
+    /// What is known of the user's sessions; nothing without a user.
+    pub(crate) sessions: Others,
     /// The store's name.
     pub(crate) store: &'static str,
+    /// Whether the browser has the session itself.
+    pub(crate) is_carried: bool,
     /// The time of this request.
     pub(crate) now: Timestamp,
+}
+
+/// What is known of a user's sessions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Others {
+    /// So many live ones, this one included.
+    Counted(usize),
+    /// They can be ended, but nobody has a list of them.
+    Uncounted,
+    /// The store does not index them.
+    Unknown,
 }
 
 /// The visitor's session, in full but for its id.
@@ -44,7 +57,10 @@ pub(crate) fn session(visitor: &Visitor, facts: &Facts, notice: Option<Notice>) 
                 }
             }
         }
-        p.aside { "The id is the secret that your browser keeps in a cookie. No page, log or store shows it." }
+        p.aside {
+            @if facts.is_carried { "Your browser keeps all of this in a cookie. No page, log or store shows that." }
+            @else { "The id is the secret that your browser keeps in a cookie. No page, log or store shows it." }
+        }
     };
     layout::page(visitor, "Your session", notice, &main)
 }
@@ -66,15 +82,18 @@ fn attributes(attributes: &[(String, String)]) -> Markup {
     }
 }
 
-fn logouts(visitor: &Visitor, sessions: Option<usize>) -> Markup {
+fn logouts(visitor: &Visitor, sessions: Others) -> Markup {
     html! {
         h2 { "Your other sessions" }
         @match sessions {
-            None => p { "This store keeps no index of users: other sessions cannot be found." },
-            Some(sessions) => {
+            Others::Unknown => p { "This store keeps no index of users: other sessions cannot be found." },
+            _ => {
                 p {
-                    @if sessions <= 1 { "This is your only one." }
-                    @else { "You have " (sessions) ", this one included." }
+                    @match sessions {
+                        Others::Counted(0 | 1) => "This is your only one.",
+                        Others::Counted(sessions) => { "You have " (sessions) ", this one included." },
+                        _ => "Each browser keeps its own: nobody knows how many there are.",
+                    }
                 }
                 div.actions {
                     form method="post" action="/logout/elsewhere" { (layout::token(visitor)) button.quiet { "Log out everywhere else" } }
@@ -106,7 +125,7 @@ fn life(info: &SessionInfo, facts: &Facts, visitor: &Visitor) -> Markup {
                 "in " (words(info.deadline.since(facts.now))) " (" (words(info.lengths.absolute())) " after the login or the beginning)"
             }
             dt { "Kept by" }
-            dd { (facts.store) }
+            dd { @if facts.is_carried { "your browser; log-outs by " } (facts.store) }
         }
     }
 }
