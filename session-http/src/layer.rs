@@ -15,7 +15,9 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Instrument;
 
-use crate::{Error, ResponseHeaders, SessionManager, Visit, event};
+use crate::{
+    Error, ResponseHeaders, SessionManager, Transport, UrlEncoder, Visit, event, rewriting::Original,
+};
 
 /// Gives every request its [`Session`] and commits it before the response is sent.
 ///
@@ -84,12 +86,14 @@ where
             return Box::pin(self.inner.call(request));
         }
         let manager = self.manager.clone();
-        let visit = manager.open_with(request.uri(), request.headers());
-        for transport in manager.transports() {
-            hide(request.headers_mut(), transport.varies_by());
+        let original = request.extensions().get::<Original>();
+        let target = original.map_or(request.uri(), |Original(target)| target);
+        let visit = manager.open_with(target, request.headers());
+        for field in manager.transports().iter().filter_map(Transport::varies_by) {
+            hide(request.headers_mut(), field);
         }
         request.extensions_mut().insert(Session {
-            session: visit.session().clone(),
+            visit: visit.clone(),
             manager: manager.clone(),
             #[cfg(feature = "csrf")]
             csrf: None,
@@ -121,7 +125,7 @@ where
 /// [`session_core::Session`] can do. An argument of axum's handlers, with the feature `axum`.
 #[derive(Debug, Clone)]
 pub struct Session {
-    session: session_core::Session,
+    visit: Visit,
     manager: SessionManager,
     /// What a [`CsrfLayer`](crate::CsrfLayer) between here and the handler asks for.
     #[cfg(feature = "csrf")]
@@ -137,13 +141,23 @@ impl Session {
     pub fn manager(&self) -> &SessionManager {
         &self.manager
     }
+
+    /// [`SessionManager::urls`] for this request.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`SessionManager::commit`].
+    pub async fn urls(&self) -> Result<UrlEncoder, Error> {
+        let (manager, visit) = (self.manager.clone(), self.visit.clone());
+        to_its_end(Box::pin(async move { manager.urls(&visit).await })).await
+    }
 }
 
 impl Deref for Session {
     type Target = session_core::Session;
 
     fn deref(&self) -> &session_core::Session {
-        &self.session
+        self.visit.session()
     }
 }
 

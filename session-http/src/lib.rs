@@ -7,6 +7,7 @@ mod cache;
 mod csrf;
 mod error;
 mod event;
+mod host;
 mod keys;
 #[cfg(feature = "tower")]
 mod layer;
@@ -15,10 +16,13 @@ mod manager;
 mod manager_error;
 #[cfg(feature = "tower")]
 mod outage;
+mod rewriting;
 mod scheme;
 #[cfg(feature = "sealed")]
 mod token;
 mod transport;
+#[cfg(feature = "tower")]
+mod url_layer;
 
 // Both are in this crate's API.
 pub use http;
@@ -43,12 +47,14 @@ pub use self::{
     scheme::SchemeSource,
     transport::{
         CookieConfig, CookieConfigBuilder, CookieError, HeaderConfig, HeaderError, SameSite, Transport,
+        UrlConfig, UrlEncoder, UrlError,
     },
 };
 #[cfg(feature = "tower")]
 pub use self::{
     layer::{Session, SessionLayer, SessionService},
     outage::{Outage, OutageLayer, OutageService},
+    url_layer::{UrlLayer, UrlService},
 };
 
 /// The quick start of the workspace's README compiles.

@@ -5,12 +5,13 @@ use std::{fmt, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, header::SET_COOKIE, request::Parts};
 #[cfg(feature = "sealed")]
 use session_core::SessionError;
-use session_core::{Bytes, ClientAction, Session, Sessions, Subject, Upkeep};
+use session_core::{Bytes, ClientAction, Session, Sessions, Subject, Timestamp, Upkeep};
 
 use crate::{
-    CookieConfig, Error, ManagerError, SchemeSource, Transport, cache, event,
+    CookieConfig, Error, ManagerError, SchemeSource, Transport, UrlConfig, UrlEncoder, cache, event,
+    rewriting::{self, Original, Rewriting},
     scheme::Scheme,
-    transport::{self, Credential, Form},
+    transport::{self, Asked, Credential, Form, Presented},
 };
 
 #[cfg(feature = "sealed")]
@@ -115,14 +116,23 @@ impl SessionManager {
     /// an id that is not in the store: the id that a client presents is never adopted. A store that is down gives no
     /// empty session but an error at first use.
     pub fn open(&self, request: &Parts) -> Visit {
-        self.open_with(&request.uri, &request.headers)
+        let original = request.extensions.get::<Original>();
+        let target = original.map_or(&request.uri, |Original(target)| target);
+        self.open_with(target, &request.headers)
     }
 
     /// [`SessionManager::open`] for frameworks that keep the parts of a request elsewhere.
     pub fn open_with(&self, target: &Uri, headers: &HeaderMap) -> Visit {
         let shared = &*self.shared;
         let plain_http = shared.scheme_source.scheme(target, headers) == Scheme::Http;
-        let presented = transport::read(&shared.transports, &shared.form, headers, plain_http);
+        let asked = Asked {
+            target,
+            headers,
+            now: shared.sessions.clock().now(),
+            plain_http,
+        };
+        let presented = transport::read(&shared.transports, &shared.form, &asked);
+        let rewriting = shared.rewriting(&asked, &presented);
         let opened = shared.open(presented.credential);
         Visit {
             session: opened.session,
@@ -130,6 +140,7 @@ impl SessionManager {
             token: opened.token,
             by: presented.by,
             plain_http,
+            rewriting,
         }
     }
 
@@ -146,34 +157,66 @@ impl SessionManager {
             handed_out: None,
             used: visit.session.is_used(),
             upkeep: None,
+            urls: UrlEncoder::idle(),
+            is_in_url: self.shared.is_url(visit.by),
         };
         if !headers.used {
+            // A redirect from here keeps the session that the URL had.
+            headers.urls = visit.encoder(&ClientAction::Keep, self.now());
             return Ok(headers);
         }
         let committed = visit.session.commit().await?;
         headers.upkeep = committed.upkeep;
-        // The way the client came; to one that brought nothing, the first.
-        let transport = &self.shared.transports[visit.by.unwrap_or_default()];
+        headers.urls = visit.encoder(&committed.client, self.now());
+        let transport = self.shared.answers(visit.by);
         headers.handed_out = match committed.client {
-            ClientAction::Forget if visit.by.is_some() => Some(transport.removal()?),
+            ClientAction::Forget if visit.by.is_some() => transport.removal()?,
             #[cfg(feature = "sealed")]
             _ if let Some(token) = &visit.token => {
                 // The response carries what it writes.
                 if let Some(upkeep) = headers.upkeep.take() {
                     upkeep.run().await;
                 }
-                let issued = token.issued();
-                issued
-                    .map(|issued| transport.store(&issued.text, issued.lasts))
-                    .transpose()?
+                match token.issued() {
+                    Some(issued) => transport.store(&issued.text, issued.lasts)?,
+                    None => None,
+                }
             }
-            ClientAction::Store { id, lasts, .. } => Some(transport.store(&id.expose(), lasts)?),
+            ClientAction::Store { id, lasts, .. } => transport.store(&id.expose(), lasts)?,
             _ => None,
         };
         if visit.plain_http && transport.is_secure() && headers.handed_out.take().is_some() {
             event::credential_withheld(transport.name());
         }
         Ok(headers)
+    }
+
+    /// Writes the session into the URLs of a page, for a client that keeps no cookies: commits what the request has changed until now,
+    /// since a new session's id is known only then, and encodes for a client that came with the session in its URL or with
+    /// none. For every other client, and without [`Transport::Url`], nothing is committed and every URL stays as it is.
+    ///
+    /// Ask for it last, when the page is made: after a log-in in the same request the links would lead to the old id.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`SessionManager::commit`].
+    pub async fn urls(&self, visit: &Visit) -> Result<UrlEncoder, Error> {
+        if visit.rewriting.is_none() || !visit.session.is_used() {
+            return Ok(visit.encoder(&ClientAction::Keep, self.now()));
+        }
+        // The upkeep is due again at the last commit.
+        let committed = visit.session.commit().await?;
+        Ok(visit.encoder(&committed.client, self.now()))
+    }
+
+    /// The transport by URL, if there is one.
+    #[cfg(feature = "tower")]
+    pub(crate) fn url(&self) -> Option<&UrlConfig> {
+        self.shared.url()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.sessions.clock().now()
     }
 
     /// The response to a request whose session failed: [`Error::response`], or what
@@ -294,6 +337,9 @@ impl SessionManagerBuilder {
     #[cfg(feature = "sealed")]
     fn with_tokens(mut self) -> Result<Shared, ManagerError> {
         if let Some(tokens) = self.tokens.take() {
+            if self.shared.url().is_some() {
+                return Err(ManagerError::TokenInUrl);
+            }
             if self.shared.cookies().any(CookieConfig::is_signed) {
                 return Err(ManagerError::TokenSignedAgain);
             }
@@ -327,6 +373,8 @@ pub struct Visit {
     by: Option<usize>,
     /// Whether the request is known to have come without HTTPS.
     plain_http: bool,
+    /// For a client that may need the session in its URLs.
+    rewriting: Option<Arc<Rewriting>>,
 }
 
 impl Visit {
@@ -334,6 +382,11 @@ impl Visit {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    fn encoder(&self, client: &ClientAction, now: Timestamp) -> UrlEncoder {
+        let rewriting = self.rewriting.as_ref();
+        rewriting.map_or_else(UrlEncoder::idle, |rewriting| rewriting.encoder(client, now))
     }
 }
 
@@ -345,6 +398,9 @@ pub struct ResponseHeaders {
     handed_out: Option<(HeaderName, HeaderValue)>,
     used: bool,
     upkeep: Option<Upkeep>,
+    urls: UrlEncoder,
+    /// Whether the request's URL holds a session.
+    is_in_url: bool,
 }
 
 impl ResponseHeaders {
@@ -355,6 +411,8 @@ impl ResponseHeaders {
     ///   application set itself are dropped, and an event says so of cookies.
     /// - `Vary` and `Cache-Control: no-store`, when the session was used. A `Cache-Control` of the application's own
     ///   stands if it holds `no-store`, or `private` on a response that hands nothing out.
+    /// - With the session in the URL: `Location` leads to it, and `Referrer-Policy`, `Cache-Control` and `X-Robots-Tag` keep
+    ///   it from others.
     pub fn apply(&self, headers: &mut HeaderMap) {
         let shared = &*self.manager.shared;
         shared.drop_own(headers);
@@ -363,6 +421,12 @@ impl ResponseHeaders {
         }
         if self.used {
             cache::depends_on_session(headers, shared.varies_by(), self.handed_out.is_some());
+        }
+        if self.urls.is_active() {
+            rewriting::redirect(headers, &self.urls);
+        }
+        if self.urls.is_active() || self.is_in_url {
+            transport::guard(headers);
         }
     }
 
@@ -413,6 +477,38 @@ impl Shared {
         }
     }
 
+    /// The way the client came; to one that brought nothing, the first. Beside a URL, a cookie is tried again.
+    fn answers(&self, by: Option<usize>) -> &Transport {
+        let cookie = |transport: &&Transport| matches!(transport, Transport::Cookie(_));
+        let at = by.unwrap_or_default();
+        let instead = self.transports.iter().find(cookie).filter(|_| self.is_url(by));
+        instead.unwrap_or(&self.transports[at])
+    }
+
+    fn url(&self) -> Option<&UrlConfig> {
+        self.transports.iter().find_map(|transport| match transport {
+            Transport::Url(url) => Some(url),
+            _ => None,
+        })
+    }
+
+    fn is_url(&self, by: Option<usize>) -> bool {
+        by.is_some_and(|at| matches!(self.transports[at], Transport::Url(_)))
+    }
+
+    /// For a client that came with the session in its URL, or with none.
+    fn rewriting(&self, asked: &Asked<'_>, presented: &Presented) -> Option<Arc<Rewriting>> {
+        let config = self.url()?;
+        if presented.by.is_some() && !self.is_url(presented.by) {
+            return None;
+        }
+        let id = match &presented.credential {
+            Some(Credential::Id(id)) => Some(id.clone()),
+            _ => None,
+        };
+        Some(Arc::new(Rewriting::new(config, asked, id)))
+    }
+
     fn cookies(&self) -> impl Iterator<Item = &CookieConfig> {
         self.transports.iter().filter_map(|transport| match transport {
             Transport::Cookie(cookie) => Some(cookie),
@@ -422,7 +518,7 @@ impl Shared {
 
     /// The request's fields that may hold a session.
     fn varies_by(&self) -> impl Iterator<Item = HeaderName> {
-        self.transports.iter().map(Transport::varies_by)
+        self.transports.iter().filter_map(Transport::varies_by)
     }
 
     /// Drops what the application put into the fields that are the sessions' own.
@@ -431,6 +527,7 @@ impl Shared {
             match transport {
                 Transport::Cookie(cookie) => drop_set_cookie(headers, cookie.name()),
                 Transport::Header(header) => _ = headers.remove(header.response_field()),
+                Transport::Url(_) => {}
             }
         }
     }

@@ -13,6 +13,11 @@ pub enum ManagerError {
         /// The name.
         name: String,
     },
+    /// The URL is to be asked before a cookie, or without one.
+    UrlBeforeCookie,
+    /// Tokens are to travel in URLs, which are too long then, and in logs.
+    #[cfg(feature = "sealed")]
+    TokenInUrl,
     /// Tokens are to travel in a signed cookie: they are authenticated already.
     #[cfg(feature = "sealed")]
     TokenSignedAgain,
@@ -54,6 +59,13 @@ impl fmt::Display for ManagerError {
         match self {
             Self::NoTransport => f.write_str("a manager needs a transport"),
             Self::RepeatedTransport { name } => write!(f, "two transports of one kind are named {name:?}"),
+            Self::UrlBeforeCookie => {
+                f.write_str("the URL is for clients without cookies: put a cookie before it in the list")
+            }
+            #[cfg(feature = "sealed")]
+            Self::TokenInUrl => {
+                f.write_str("a token does not belong in a URL: leave the transport by URL out")
+            }
             #[cfg(feature = "sealed")]
             Self::TokenSignedAgain => {
                 f.write_str("tokens are authenticated already: leave `signed` out of their cookie")

@@ -3,7 +3,9 @@
 //! `Sec-Fetch-Site` (Fetch Metadata, on HTTPS and on loopback), else `Origin`, which comes with every POST. A page can
 //! neither set nor remove them. With neither, the request is no browser's: whoever wrote it holds the cookie already.
 
-use http::{HeaderMap, HeaderName, Request, Uri, header};
+use http::{HeaderName, Request, Uri, header};
+
+use crate::host::{one, own_host};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -24,21 +26,6 @@ pub(super) fn is_ours<B>(request: &Request<B>, allowed: &[String]) -> bool {
             .is_some_and(|(_, host)| own_host(request.uri(), headers) == Some(host)),
         (None, None) => true,
     }
-}
-
-/// The host that was asked: the target's (HTTP/2, and RFC 9112, section 3.2.2), else the header's.
-fn own_host<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
-    match target.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => one(headers, &header::HOST)?,
-    }
-}
-
-/// The header's only value: `None` if it is absent, `Some(None)` if it is there twice or is no text.
-fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Option<&'h str>> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    Some(first.to_str().ok().filter(|_| values.next().is_none()))
 }
 
 /// Whether it is an origin as browsers write it.

@@ -15,3 +15,4 @@ mod support;
 #[cfg(feature = "jwt")]
 mod tokens;
 mod transports;
+mod urls;
