@@ -5,10 +5,11 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
-use session_core::SessionsBuilder;
-use session_http::{KeyRing, SecretKey, SecretKeyError, Tokens};
+use session_core::{Lengths, SessionsBuilder};
+use session_http::{KeyRing, SecretKey, SecretKeyError, Tokens, UrlConfig};
 
 /// What of a session a visitor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,23 +49,29 @@ impl FromStr for Kind {
 pub struct Mode {
     kind: Kind,
     tokens: Option<Tokens>,
+    urls: Option<UrlConfig>,
+    lengths: Lengths,
 }
 
 impl Mode {
     /// The store has the sessions.
     #[must_use]
-    pub const fn stored() -> Self {
-        let (kind, tokens) = (Kind::Stored, None);
-        Self { kind, tokens }
+    pub fn stored() -> Self {
+        Self {
+            kind: Kind::Stored,
+            tokens: None,
+            urls: None,
+            lengths: Lengths::default(),
+        }
     }
 
-    /// This kind, with keys from that file if it needs some. A file that is not there is made, with a new key, for its
+    /// This kind, and whether browsers without cookies have the session in their URLs, with keys from that file if it needs some. A file that is not there is made, with a new key, for its
     /// owner alone.
     ///
     /// # Errors
     ///
     /// [`KeyFileError`].
-    pub fn open(kind: Kind, file: &Path) -> Result<Self, KeyFileError> {
+    pub fn open(kind: Kind, rewrite_urls: bool, file: &Path) -> Result<Self, KeyFileError> {
         let tokens = match kind {
             Kind::Stored => None,
             Kind::Sealed => Some(Tokens::sealed(&keys(file)?)),
@@ -73,11 +80,34 @@ impl Mode {
             #[cfg(not(feature = "jwt"))]
             Kind::Jwt => return Err(KeyFileError::NoJwt),
         };
-        Ok(Self { kind, tokens })
+        let urls = match rewrite_urls {
+            true => Some(UrlConfig::new(&keys(file)?)),
+            false => None,
+        };
+        Ok(Self {
+            kind,
+            tokens,
+            urls,
+            ..Self::stored()
+        })
+    }
+
+    /// Sessions without "remember me" end so long after the last visit.
+    #[must_use]
+    pub fn with_idle(mut self, idle: Duration) -> Self {
+        let absolute = self.lengths.absolute().max(idle);
+        self.lengths = Lengths::new(idle, absolute);
+        self
+    }
+
+    /// The transport by URL, if there is one.
+    pub(crate) fn urls(&self) -> Option<UrlConfig> {
+        self.urls.clone()
     }
 
     /// The sessions as this mode writes them, and its tokens.
     pub(crate) fn apply(&self, sessions: SessionsBuilder) -> (SessionsBuilder, Option<Tokens>) {
+        let sessions = sessions.lengths(self.lengths);
         let sessions = match self.kind {
             #[cfg(feature = "jwt")]
             Kind::Jwt => sessions.codec(session_core::JsonCodec),

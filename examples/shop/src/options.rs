@@ -10,6 +10,7 @@ use std::{
 
 use axum::http::HeaderValue;
 use lexopt::{Arg, Parser};
+use session_core::Lengths;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::mode::Kind;
@@ -32,8 +33,12 @@ Options:
                    sealed, all of it in a sealed cookie, and the store remembers who logged
                    out; jwt, the same in a signed JWT, if built with that feature
                    [default: stored]
-  --keys FILE      the keys of sealed and jwt, one a line, the first writes; made with a new
-                   key if it is not there [default: shop-keys.txt]
+  --idle SECONDS   a session that is not remembered ends so long after the last visit
+                   [default: 1800]
+  --rewrite-urls   visitors whose browsers keep no cookies have the session in their URLs;
+                   not with sealed and jwt
+  --keys FILE      the keys of sealed, jwt and --rewrite-urls, one a line, the first writes;
+                   made with a new key if it is not there [default: shop-keys.txt]
   --https-proxy    an HTTPS proxy stands in front: the cookie is Secure and named __Host-session
   --node NAME      which of several shops this is: every response says X-Node: NAME, so choose
                    a name that tells nothing of the machine [default: no such header]
@@ -58,7 +63,7 @@ const DEFAULT_KEYS: &str = "shop-keys.txt";
 const LONGEST_NAME: usize = 32;
 
 /// Seconds: a shop that still serves after a day was not told to stop.
-const LONGEST_DRAIN: u64 = 24 * 60 * 60;
+const DAY: u64 = 24 * 60 * 60;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -80,7 +85,11 @@ pub struct Options {
     pub store: String,
     /// What a visitor has of a session.
     pub session: Kind,
-    /// The file with the keys of tokens.
+    /// How long a session lives without a visit.
+    pub idle: Duration,
+    /// Whether browsers without cookies have the session in their URLs.
+    pub rewrite_urls: bool,
+    /// The file with the keys of tokens and URLs.
     pub keys: PathBuf,
     /// Whether an HTTPS proxy stands in front.
     pub https_proxy: bool,
@@ -105,6 +114,8 @@ pub fn parse(
     let mut store = DEFAULT_STORE.to_owned();
     let mut session = Kind::Stored;
     let mut keys = PathBuf::from(DEFAULT_KEYS);
+    let mut idle = Lengths::default().idle();
+    let mut rewrite_urls = false;
     let mut https_proxy = false;
     let mut node = None;
     let mut drain = Duration::ZERO;
@@ -116,10 +127,12 @@ pub fn parse(
             Arg::Long("listen") => listen = address(&text(&mut parser, "--listen")?)?,
             Arg::Long("store") => store = text(&mut parser, "--store")?,
             Arg::Long("session") => session = kind(&text(&mut parser, "--session")?)?,
+            Arg::Long("idle") => idle = seconds("--idle", &text(&mut parser, "--idle")?)?,
+            Arg::Long("rewrite-urls") => rewrite_urls = true,
             Arg::Long("keys") => keys = parser.value()?.into(),
             Arg::Long("https-proxy") => https_proxy = true,
             Arg::Long("node") => node = Some(alias(&text(&mut parser, "--node")?)?),
-            Arg::Long("drain") => drain = seconds(&text(&mut parser, "--drain")?)?,
+            Arg::Long("drain") => drain = seconds("--drain", &text(&mut parser, "--drain")?)?,
             Arg::Long("log") => log = Some(targets("--log", &text(&mut parser, "--log")?)?),
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
@@ -132,6 +145,17 @@ pub fn parse(
              cookies: put an HTTPS proxy in front and add --https-proxy, or listen on a loopback address"
         )));
     }
+    if idle.is_zero() {
+        return Err(UsageError(
+            "--idle 0: no session would last until the next page".to_owned(),
+        ));
+    }
+    if rewrite_urls && session != Kind::Stored {
+        return Err(UsageError(format!(
+            "--rewrite-urls with --session {}: a whole session does not belong in a URL; leave one of them out",
+            session.word()
+        )));
+    }
     let log = match (log, rust_log) {
         (Some(log), _) => log,
         (None, Some(variable)) => targets("RUST_LOG", &variable.to_string_lossy())?,
@@ -141,6 +165,8 @@ pub fn parse(
         listen,
         store,
         session,
+        idle,
+        rewrite_urls,
         keys,
         https_proxy,
         node,
@@ -190,11 +216,11 @@ fn alias(value: &str) -> Result<HeaderValue, UsageError> {
         .ok_or_else(wrong)
 }
 
-fn seconds(value: &str) -> Result<Duration, UsageError> {
+fn seconds(option: &str, value: &str) -> Result<Duration, UsageError> {
     match value.parse() {
-        Ok(seconds) if seconds <= LONGEST_DRAIN => Ok(Duration::from_secs(seconds)),
+        Ok(seconds) if seconds <= DAY => Ok(Duration::from_secs(seconds)),
         _ => Err(UsageError(format!(
-            "--drain {value:?}: a whole number of seconds, at most {LONGEST_DRAIN}"
+            "{option} {value:?}: a whole number of seconds, at most {DAY}"
         ))),
     }
 }
@@ -249,8 +275,9 @@ mod tests {
         let options = parsed("").unwrap();
         assert_eq!(options.listen.to_string(), "127.0.0.1:3000");
         assert_eq!(options.store, DEFAULT_STORE);
-        assert_eq!(options.session, Kind::Stored);
+        assert_eq!((options.session, options.rewrite_urls), (Kind::Stored, false));
         assert_eq!(options.keys, PathBuf::from(DEFAULT_KEYS));
+        assert_eq!(options.idle, Duration::from_secs(1800));
         assert!(!options.https_proxy);
         assert_eq!((options.node, options.drain), (None, Duration::ZERO));
         assert_eq!(options.log, "info".parse().unwrap());
@@ -265,6 +292,8 @@ mod tests {
         let options = parsed("--node=north-1_b --drain 20").unwrap();
         assert_eq!(options.node.unwrap(), "north-1_b");
         assert_eq!(options.drain, Duration::from_secs(20));
+        assert_eq!(parsed("--idle 60").unwrap().idle, Duration::from_secs(60));
+        assert!(parsed("--rewrite-urls").unwrap().rewrite_urls);
         let options = parsed("--session sealed --keys k").unwrap();
         assert_eq!((options.session, options.keys), (Kind::Sealed, "k".into()));
         assert_eq!(
@@ -288,6 +317,9 @@ mod tests {
             ("--drain 1.5", "whole number"),
             ("--drain -1", "--drain"),
             ("--drain 86401", "86400"),
+            ("--idle 0", "next page"),
+            ("--idle soon", "--idle \"soon\""),
+            ("--session jwt --rewrite-urls", "does not belong in a URL"),
             ("--session sticky", "stored, sealed or jwt"),
             ("--log loud", "--log \"loud\""),
             ("--colour", "--colour"),

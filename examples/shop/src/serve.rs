@@ -43,7 +43,7 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
     // Before the address is printed: whoever reads it may stop us at once.
     let stop = stop_signal().map_err(ServeError::Signals)?;
     let opened = stores::open(&options.store).await?;
-    let mode = Mode::open(options.session, &options.keys)?;
+    let mode = Mode::open(options.session, options.rewrite_urls, &options.keys)?.with_idle(options.idle);
     let shop = shop(Arc::clone(&opened.store), &mode, options.https_proxy)?;
     let health = Health::default();
     let shop = health::around(shop, &health, options.node.clone());

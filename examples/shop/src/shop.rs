@@ -12,8 +12,9 @@ use axum::{
 use session_core::{ConfigError, SessionStore, Sessions};
 use session_http::{
     CookieConfig, CookieError, CsrfConfigError, CsrfLayer, ManagerError, SchemeSource, SessionLayer,
-    SessionManager,
+    SessionManager, Transport, UrlLayer,
 };
+use tower_layer::Layer;
 use tracing::info;
 
 use crate::{failure, mode::Mode, routes};
@@ -41,8 +42,14 @@ pub fn shop(store: Arc<dyn SessionStore>, mode: &Mode, https_proxy: bool) -> Res
     } else {
         (cookie.insecure_for_development(), SchemeSource::RequestTarget)
     };
+    let mut transports: Vec<Transport> = vec![cookie.build()?.into()];
+    let urls = mode.urls().map(|urls| match https_proxy {
+        true => urls,
+        false => urls.insecure_for_development(),
+    });
+    transports.extend(urls.map(Transport::from));
     let mut manager = SessionManager::builder(sessions.build()?)
-        .cookie(cookie.build()?)
+        .transports(transports)
         .scheme_source(scheme)
         .on_error(failure::session);
     if let Some(tokens) = tokens {
@@ -50,12 +57,14 @@ pub fn shop(store: Arc<dyn SessionStore>, mode: &Mode, https_proxy: bool) -> Res
     }
     let manager = manager.build()?;
     let csrf = CsrfLayer::builder().longest_form(LARGEST_FORM).build()?;
-    Ok(routes::routes()
+    let routes = routes::routes()
         .layer(csrf)
-        .layer(SessionLayer::new(manager))
+        .layer(SessionLayer::new(manager.clone()))
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
         .layer(middleware::map_response(harden))
-        .layer(middleware::from_fn(log)))
+        .layer(middleware::from_fn(log));
+    // Around the routes: the session is out of the path before one is chosen, and before a line is logged.
+    Ok(Router::new().fallback_service(UrlLayer::new(manager).layer(routes)))
 }
 
 /// Pages take nothing from other sites, run no script of their own making, and are not framed.

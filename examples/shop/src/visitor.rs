@@ -1,6 +1,8 @@
 //! What every page knows of whom it is for.
 
-use session_http::{CsrfToken, Error, Session};
+use std::borrow::Cow;
+
+use session_http::{CsrfToken, Error, Session, UrlEncoder};
 
 use crate::{cart::Cart, catalogue::Currency, preferences::Theme, users::User};
 
@@ -25,6 +27,8 @@ pub(crate) struct Visitor {
     pub(crate) is_unknown: bool,
     /// What the forms of this page carry, once somebody is logged in.
     pub(crate) token: Option<CsrfToken>,
+    /// What a browser without cookies needs in the links of this page.
+    urls: UrlEncoder,
 }
 
 impl Visitor {
@@ -44,6 +48,12 @@ impl Visitor {
             note: session.get(attribute::NOTE).await?.unwrap_or_default(),
             is_unknown: session.is_degraded(),
             token: session.csrf_token().await?,
+            urls: session.urls().await?,
         })
+    }
+
+    /// The URL as this visitor needs it in a page.
+    pub(crate) fn url<'u>(&self, url: &'u str) -> Cow<'u, str> {
+        self.urls.encode(url)
     }
 }

@@ -55,6 +55,11 @@ impl Driver {
 
     /// A browser that reaches loopback alone.
     async fn browser(&self) -> Client {
+        self.browser_with(json!({})).await
+    }
+
+    /// The same, with these preferences of its user.
+    async fn browser_with(&self, preferences: Value) -> Client {
         let options = json!({
             "args": [
                 "--headless=new",
@@ -68,6 +73,7 @@ impl Driver {
                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
                 "--window-size=1200,900",
             ],
+            "prefs": preferences,
         });
         let Value::Object(capabilities) = json!({ "goog:chromeOptions": options }) else {
             unreachable!("an object");
@@ -461,5 +467,96 @@ async fn form_of_another_site_is_refused() {
     visitor.click("button").await;
     visitor.reads("Another site sent this form").await;
     assert_eq!(visitor.pieces().await, 1);
+    shop.stop();
+}
+
+/// Cookies are off in the browser: the session is in the URL, through forms, redirects and a log-in.
+#[tokio::test(flavor = "multi_thread")]
+async fn visitor_without_cookies_shops_with_the_session_in_the_url() {
+    let keys = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser-keys");
+    let shop = Shop::start(&["--rewrite-urls", "--keys", keys.to_str().unwrap()]);
+    let driver = Driver::start();
+    let no_cookies = json!({ "profile.default_content_setting_values.cookies": 2 });
+    let browser = driver.browser_with(no_cookies).await;
+    let visitor = Visitor { shop: &shop, browser };
+    // Every id that was in the address bar; the log must not have it.
+    let mut ids = Vec::new();
+    let mut address = async || {
+        let url = visitor.browser.current_url().await.unwrap();
+        let (_, rest) = url.path().split_once(";sid=").expect("a session in the URL");
+        ids.push(rest[..43].to_owned());
+        assert!(visitor.browser.get_all_cookies().await.unwrap().is_empty());
+        rest[..43].to_owned()
+    };
+
+    visitor.visit("/").await;
+    assert!(
+        !visitor.browser.source().await.unwrap().contains(";sid="),
+        "looking begins no session"
+    );
+    visitor
+        .click("button[aria-label='Add to the cart: Stoneware mug']")
+        .await;
+    visitor.reads("Added to your cart.").await;
+    let guest = address().await;
+    visitor.click("a[href^='/cart']").await;
+    visitor.reads("Your cart").await;
+    visitor.type_into("input[name=pieces]", "3").await;
+    visitor.click(".pieces button").await;
+    visitor.reads("Your cart is changed.").await;
+    assert_eq!(address().await, guest);
+
+    visitor.click("a[href^='/login']").await;
+    visitor.type_into("input[name=name]", "ada").await;
+    visitor
+        .type_into("input[name=password]", "analytical engine")
+        .await;
+    visitor.click("main form button").await;
+    visitor.reads("You are logged in.").await;
+    let user = address().await;
+    assert_ne!(user, guest, "a new id");
+    visitor.click("a[href^='/session']").await;
+    visitor.reads("3 × Stoneware mug").await;
+
+    // The URL is passed on, to another browser.
+    let url = visitor.browser.current_url().await.unwrap();
+    let passed_on = common::curl_command().arg(url.as_str()).output().unwrap();
+    let page = String::from_utf8_lossy(&passed_on.stdout).into_owned();
+    assert!(
+        page.contains("Nothing is stored about you") && !page.contains("mug"),
+        "{page}"
+    );
+    assert!(page.contains("referrer-policy: same-origin"), "{page}");
+
+    visitor.click("form[action^='/logout'] button").await;
+    visitor.reads("You are logged out.").await;
+    visitor.browser.goto(url.as_str()).await.unwrap();
+    visitor.reads("Nothing is stored about you").await;
+    for id in ids {
+        shop.secret(&id);
+    }
+    shop.stop();
+}
+
+/// The idle time is over: no error and no other's session, but a new one when there is something to keep.
+#[tokio::test(flavor = "multi_thread")]
+async fn visitor_whose_session_expired_begins_anew() {
+    let shop = Shop::start(&["--idle", "10"]);
+    let driver = Driver::start();
+    let visitor = Visitor::new(&driver, &shop).await;
+    visitor.visit("/").await;
+    visitor.add_mug().await;
+    visitor.log_in().await;
+    let expired = visitor.id().await;
+    visitor.visit("/").await;
+    // The page is open while its session ends; the form on it is one of a user.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    visitor.add_mug().await;
+    let id = visitor.id().await;
+    assert_ne!(id, expired);
+    visitor.visit("/cart").await;
+    let page = visitor.page().await;
+    assert!(!page.contains("/logout"), "nobody is logged in any more");
+    assert!(!visitor.is_stored(&expired).await);
     shop.stop();
 }

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{Answer, Shop, ask, command};
+use common::{Carrier, Shop, command};
 
 const KINDS: [&str; 2] = ["sealed", "jwt"];
 
@@ -35,64 +35,51 @@ impl Place {
     }
 }
 
-fn log_in(shop: &Shop, token: Option<&str>) -> String {
-    let form = "name=ada&password=analytical+engine";
-    let login = ask(shop, "/login", token, Some(form));
-    assert_eq!(login.status, 303, "{}", login.text);
-    login.id.unwrap()
-}
-
-fn is_ada(answer: &Answer) -> bool {
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    answer.text.contains("/logout")
-}
-
 #[test]
 fn visitor_who_carries_the_session_shops_logs_in_and_logs_out() {
     for kind in KINDS {
         let place = Place::new(&format!("tokens-{kind}"));
         let shop = place.start(kind);
-        let guest = ask(&shop, "/cart/add", None, Some("product=mug")).id.unwrap();
+        let mut visitor = Carrier::new(&shop, None);
+        visitor.post("/cart/add", "product=mug");
+        let guest = visitor.held();
         assert!(guest.len() > 200, "{guest}");
-        let token = log_in(&shop, Some(&guest));
-        let cart = ask(&shop, "/cart", Some(&token), None);
-        assert!(
-            is_ada(&cart) && cart.text.contains("Stoneware mug"),
-            "{}",
-            cart.text
-        );
-        assert!(
-            !ask(&shop, "/cart", Some(&guest), None)
-                .text
-                .contains("Stoneware mug")
-        );
-        let page = ask(&shop, "/session", Some(&token), None).text;
+        visitor.log_in();
+        let cart = visitor.get("/cart").text;
+        assert!(visitor.is_ada() && cart.contains("Stoneware mug"), "{cart}");
+        let cart = Carrier::new(&shop, Some(&guest)).get("/cart").text;
+        assert!(!cart.contains("Stoneware mug"), "{cart}");
+        let page = visitor.get("/session").text;
         assert!(
             page.contains("your browser") && page.contains("/logout/everywhere"),
             "{page}"
         );
+        let token = visitor.held();
 
         // Another process with the same file and the same keys knows all of it.
         shop.stop();
         let shop = place.start(kind);
-        assert!(is_ada(&ask(&shop, "/cart", Some(&token), None)));
-        let elsewhere = log_in(&shop, None);
-        let out = ask(&shop, "/logout", Some(&token), Some(""));
-        assert_eq!((out.status, out.id.as_deref()), (303, Some("")), "{}", out.text);
+        let (mut visitor, mut elsewhere) = (Carrier::new(&shop, Some(&token)), Carrier::new(&shop, None));
+        assert!(visitor.is_ada());
+        elsewhere.log_in();
+        let out = visitor.post("/logout", "");
+        assert_eq!((out.status, visitor.token), (303, None), "{}", out.text);
+        let elsewhere = elsewhere.held();
         shop.stop();
         let shop = place.start(kind);
-        assert!(
-            !is_ada(&ask(&shop, "/cart", Some(&token), None)),
-            "{kind}: a copy"
-        );
+        assert!(!Carrier::new(&shop, Some(&token)).is_ada(), "{kind}: a copy");
 
-        let here = log_in(&shop, None);
-        let out = ask(&shop, "/logout/elsewhere", Some(&here), Some(""));
-        let here = out.id.unwrap();
-        assert!(is_ada(&ask(&shop, "/cart", Some(&here), None)), "{kind}");
-        assert!(!is_ada(&ask(&shop, "/cart", Some(&elsewhere), None)), "{kind}");
-        ask(&shop, "/logout/everywhere", Some(&here), Some(""));
-        assert!(!is_ada(&ask(&shop, "/cart", Some(&here), None)), "{kind}");
+        let (mut here, mut elsewhere) = (Carrier::new(&shop, None), Carrier::new(&shop, Some(&elsewhere)));
+        here.log_in();
+        assert!(elsewhere.is_ada(), "{kind}");
+        here.post("/logout/elsewhere", "");
+        assert!(here.is_ada() && !elsewhere.is_ada(), "{kind}");
+        let copy = here.held();
+        here.post("/logout/everywhere", "");
+        assert!(
+            !here.is_ada() && !Carrier::new(&shop, Some(&copy)).is_ada(),
+            "{kind}"
+        );
         shop.stop();
     }
 }
@@ -101,7 +88,9 @@ fn visitor_who_carries_the_session_shops_logs_in_and_logs_out() {
 fn key_file_is_made_for_its_owner_and_its_keys_are_replaced() {
     let place = Place::new("tokens-keys");
     let shop = place.start("sealed");
-    let old = log_in(&shop, None);
+    let mut visitor = Carrier::new(&shop, None);
+    visitor.log_in();
+    let old = visitor.held();
     shop.stop();
     let made = fs::read_to_string(&place.keys).unwrap();
     #[cfg(unix)]
@@ -114,15 +103,15 @@ fn key_file_is_made_for_its_owner_and_its_keys_are_replaced() {
     let new = "c2Vzc2lvbi1odHRwIGtleSBvZiBhIHRlc3QgMDEyMzQ";
     fs::write(&place.keys, format!("{new}\n{key}\n")).unwrap();
     let shop = place.start("sealed");
-    assert!(is_ada(&ask(&shop, "/cart", Some(&old), None)));
-    let added = ask(&shop, "/cart/add", Some(&old), Some("product=mug"))
-        .id
-        .unwrap();
+    let mut visitor = Carrier::new(&shop, Some(&old));
+    assert!(visitor.is_ada());
+    visitor.post("/cart/add", "product=mug");
+    let new_token = visitor.held();
     shop.stop();
     fs::write(&place.keys, format!("{new}\n")).unwrap();
     let shop = place.start("sealed");
-    assert!(is_ada(&ask(&shop, "/cart", Some(&added), None)));
-    assert!(!is_ada(&ask(&shop, "/cart", Some(&old), None)));
+    assert!(Carrier::new(&shop, Some(&new_token)).is_ada());
+    assert!(!Carrier::new(&shop, Some(&old)).is_ada());
     let log = shop.stop();
     assert!(!log.contains(new) && !log.contains(key), "{log}");
 

@@ -43,6 +43,8 @@ use crate::{CookieConfig, KeyRing, ManagerError};
 /// - [`own_sessions`](session_core::Session::own_sessions) and the limit per subject need a list that nobody has: `Unsupported`.
 /// - A copy of a token stays what it was: after a change the old content can be presented again until its idle time is
 ///   over or the session is ended. Keep nothing there that must not be taken back, such as a used voucher.
+/// - What the first page of a user begins (the secret of its forms' tokens, say) two tabs may begin twice: the form of one of them is
+///   refused, once.
 /// - The id is not renewed but at a log-in or another change of privilege, which ends the token that it replaces.
 ///
 /// A token that does not verify is no session, and never tried any other way: the request begins anew, as with an unknown id,

@@ -15,7 +15,7 @@ pub(crate) fn cart(visitor: &Visitor, notice: Option<Notice>) -> Markup {
         h1 { "Your cart" }
         @if visitor.cart.is_empty() {
             p { "It is empty." }
-            p { a.button href="/" { "To the list" } }
+            p { a.button href=(visitor.url("/")) { "To the list" } }
         } @else {
             ul.lines {
                 @for (product, pieces) in visitor.cart.lines() {
@@ -26,7 +26,7 @@ pub(crate) fn cart(visitor: &Visitor, notice: Option<Notice>) -> Markup {
                             h2 { (product.name) }
                             p { (price) " each" }
                         }
-                        form.pieces method="post" action="/cart/set" {
+                        form.pieces method="post" action=(visitor.url("/cart/set")) {
                             (layout::token(visitor))
                             input type="hidden" name="product" value=(product.slug);
                             label {
@@ -35,7 +35,7 @@ pub(crate) fn cart(visitor: &Visitor, notice: Option<Notice>) -> Markup {
                             }
                             button.quiet aria-label={ "Change the pieces: " (product.name) } { "Change" }
                         }
-                        form.remove method="post" action="/cart/remove" {
+                        form.remove method="post" action=(visitor.url("/cart/remove")) {
                             (layout::token(visitor))
                             input type="hidden" name="product" value=(product.slug);
                             button.plain aria-label={ "Remove: " (product.name) } { "Remove" }
@@ -46,11 +46,11 @@ pub(crate) fn cart(visitor: &Visitor, notice: Option<Notice>) -> Markup {
             }
             p.total { "Total " strong { (visitor.cart.total(visitor.currency)) } }
             p.actions {
-                a href="/" { "Go on shopping" }
-                a.button href="/checkout" { "To the checkout" }
+                a href=(visitor.url("/")) { "Go on shopping" }
+                a.button href=(visitor.url("/checkout")) { "To the checkout" }
             }
         }
-        p.aside { a href="/orders" { "What you ordered" } }
+        p.aside { a href=(visitor.url("/orders")) { "What you ordered" } }
     };
     layout::page(visitor, "Your cart", notice, &main)
 }
@@ -62,15 +62,15 @@ pub(crate) fn checkout(visitor: &Visitor) -> Markup {
             h1 { "Checkout" }
             @if visitor.cart.is_empty() {
                 p { "There is nothing to order: your cart is empty." }
-                p { a.button href="/" { "To the list" } }
+                p { a.button href=(visitor.url("/")) { "To the list" } }
             } @else {
                 (table(&visitor.cart, visitor.currency))
                 @if !visitor.note.is_empty() {
                     h2 { "Your note for the courier" }
                     p.note { (visitor.note) }
                 }
-                p { a href="/preferences" { "Change the currency or the note for the courier" } }
-                form method="post" action="/checkout" {
+                p { a href=(visitor.url("/preferences")) { "Change the currency or the note for the courier" } }
+                form method="post" action=(visitor.url("/checkout")) {
                     (layout::token(visitor))
                     button { "Place the order" }
                 }
@@ -92,7 +92,7 @@ pub(crate) fn orders(visitor: &Visitor, orders: &Orders, notice: Option<Notice>)
                 h2 { "Order " (order.number) }
                 (table(&order.cart, order.currency))
             }
-            p { a.button href="/" { "To the list" } }
+            p { a.button href=(visitor.url("/")) { "To the list" } }
         }
     };
     layout::page(visitor, "Your orders", notice, &main)

@@ -50,7 +50,7 @@ pub(crate) fn page(status: StatusCode, title: &str, text: &str, way: Way) -> Res
             p { a.button href=(way.address()) { (way.text()) } }
         }
     };
-    let page = layout::bare(Theme::Auto, title, &html! {}, &content);
+    let page = layout::bare(Theme::Auto, title, "/", &html! {}, &content);
     let mut response = Response::new(Bytes::from(page.into_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -13,6 +13,7 @@ pub(super) fn page(visitor: &Visitor, title: &str, notice: Option<Notice>, main:
         return bare(
             visitor.theme,
             title,
+            "/",
             &html! {},
             &html! {
                 p.notice role="status" {
@@ -25,22 +26,22 @@ pub(super) fn page(visitor: &Visitor, title: &str, notice: Option<Notice>, main:
     let pieces = visitor.cart.pieces();
     let navigation = html! {
         nav aria-label="Shop" {
-            a href="/preferences" { "Preferences" }
-            a href="/session" { "Session" }
-            a href="/cart" {
+            a href=(visitor.url("/preferences")) { "Preferences" }
+            a href=(visitor.url("/session")) { "Session" }
+            a href=(visitor.url("/cart")) {
                 "Cart"
                 @if pieces > 0 {
                     " " span.count { (pieces) span.unseen { @if pieces == 1 { " piece" } @else { " pieces" } } }
                 }
             }
             @if let Some(user) = visitor.user {
-                form.inline method="post" action="/logout" {
+                form.inline method="post" action=(visitor.url("/logout")) {
                     (token(visitor))
                     span.user { (user.name) }
                     button.plain { "Log out" }
                 }
             } @else {
-                a href="/login" { "Log in" }
+                a href=(visitor.url("/login")) { "Log in" }
             }
         }
     };
@@ -50,7 +51,7 @@ pub(super) fn page(visitor: &Visitor, title: &str, notice: Option<Notice>, main:
         }
         (main)
     };
-    bare(visitor.theme, title, &navigation, &content)
+    bare(visitor.theme, title, &visitor.url("/"), &navigation, &content)
 }
 
 /// What tells a form of this visitor from a forged one: a hidden field in every form, once somebody is logged in.
@@ -59,8 +60,8 @@ pub(super) fn token(visitor: &Visitor) -> Markup {
     PreEscaped(field.unwrap_or_default())
 }
 
-/// A page that needs no session.
-pub(super) fn bare(theme: Theme, title: &str, navigation: &Markup, content: &Markup) -> Markup {
+/// A page that needs no session; `home` leads to the list.
+pub(super) fn bare(theme: Theme, title: &str, home: &str, navigation: &Markup, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" data-theme=(theme.value()) {
@@ -79,7 +80,7 @@ pub(super) fn bare(theme: Theme, title: &str, navigation: &Markup, content: &Mar
             body {
                 a.skip href="#main" { "Skip to the content" }
                 header {
-                    a.brand href="/" { "Corner Shop" }
+                    a.brand href=(home) { "Corner Shop" }
                     (navigation)
                 }
                 main id="main" { (content) }

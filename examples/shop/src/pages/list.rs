@@ -20,7 +20,7 @@ pub(crate) fn list(visitor: &Visitor, notice: Option<Notice>) -> Markup {
                         h2 { (product.name) }
                         p { (product.about) }
                     }
-                    form.buy method="post" action="/cart/add" {
+                    form.buy method="post" action=(visitor.url("/cart/add")) {
                         (layout::token(visitor))
                         input type="hidden" name="product" value=(product.slug);
                         strong.price { (visitor.currency.price(product.cents)) }

@@ -28,7 +28,7 @@ pub(crate) fn login(visitor: &Visitor, login: &Login<'_>) -> Markup {
                 @if login.refused.is_some() {
                     p.wrong id="wrong" role="alert" { "Name and password do not fit. Please try again." }
                 }
-                form.fields method="post" action="/login" {
+                form.fields method="post" action=(visitor.url("/login")) {
                     (layout::token(visitor))
                     @if login.to_checkout { input type="hidden" name="next" value="checkout"; }
                     label {

@@ -14,7 +14,7 @@ pub(crate) fn preferences(visitor: &Visitor, notice: Option<Notice>) -> Markup {
     let main = html! {
         section.narrow {
             h1 { "Preferences" }
-            form.fields method="post" action="/preferences" {
+            form.fields method="post" action=(visitor.url("/preferences")) {
                 (layout::token(visitor))
                 fieldset {
                     legend { "Colours" }

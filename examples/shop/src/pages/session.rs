@@ -52,7 +52,7 @@ pub(crate) fn session(visitor: &Visitor, facts: &Facts, notice: Option<Notice>) 
                     section.panel {
                         h2 { "Life" }
                         (life(info, facts, visitor))
-                        form method="post" action="/session/renew" { (layout::token(visitor)) button.quiet { "Renew the id now" } }
+                        form method="post" action=(visitor.url("/session/renew")) { (layout::token(visitor)) button.quiet { "Renew the id now" } }
                     }
                 }
             }
@@ -96,8 +96,8 @@ fn logouts(visitor: &Visitor, sessions: Others) -> Markup {
                     }
                 }
                 div.actions {
-                    form method="post" action="/logout/elsewhere" { (layout::token(visitor)) button.quiet { "Log out everywhere else" } }
-                    form method="post" action="/logout/everywhere" { (layout::token(visitor)) button.quiet { "Log out everywhere" } }
+                    form method="post" action=(visitor.url("/logout/elsewhere")) { (layout::token(visitor)) button.quiet { "Log out everywhere else" } }
+                    form method="post" action=(visitor.url("/logout/everywhere")) { (layout::token(visitor)) button.quiet { "Log out everywhere" } }
                 }
             }
         }

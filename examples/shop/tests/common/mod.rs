@@ -181,6 +181,57 @@ pub(crate) fn token_in(page: &str) -> Option<String> {
     Some(rest.split('"').next().unwrap().to_owned())
 }
 
+/// A visitor whose browser keeps what it is told, as one must whose session is in the cookie itself.
+pub(crate) struct Carrier<'s> {
+    pub(crate) shop: &'s Shop,
+    /// The session's cookie.
+    pub(crate) token: Option<String>,
+}
+
+impl<'s> Carrier<'s> {
+    pub(crate) fn new(shop: &'s Shop, token: Option<&str>) -> Self {
+        let token = token.map(str::to_owned);
+        Self { shop, token }
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> Answer {
+        self.send(path, None)
+    }
+
+    /// Sends a form as the page before it had it: with the token of the user's forms.
+    pub(crate) fn post(&mut self, path: &str, form: &str) -> Answer {
+        let field = token_in(&self.get("/").text);
+        let field = field.map_or_else(String::new, |token| format!("&csrf_token={token}"));
+        self.send(path, Some(&format!("{form}{field}")))
+    }
+
+    pub(crate) fn log_in(&mut self) {
+        let login = self.post("/login", "name=ada&password=analytical+engine");
+        assert_eq!(login.status, 303, "{}", login.text);
+    }
+
+    /// Whether the shop takes the visitor for ada.
+    pub(crate) fn is_ada(&mut self) -> bool {
+        let cart = self.get("/cart");
+        assert_eq!(cart.status, 200, "{}", cart.text);
+        cart.text.contains("/logout")
+    }
+
+    pub(crate) fn held(&self) -> String {
+        self.token.clone().unwrap()
+    }
+
+    fn send(&mut self, path: &str, form: Option<&str>) -> Answer {
+        let answer = send(self.shop, path, self.token.as_deref(), form);
+        match &answer.id {
+            Some(removed) if removed.is_empty() => self.token = None,
+            Some(token) => self.token = Some(token.clone()),
+            None => {}
+        }
+        answer
+    }
+}
+
 /// One request with curl, as the visitor with the session `id`, whose forms carry their token.
 pub(crate) fn ask(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>) -> Answer {
     let filled_in = match (id, form) {
@@ -198,7 +249,8 @@ pub(crate) fn curl_command() -> Command {
     curl
 }
 
-fn send(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>) -> Answer {
+/// One request with curl, with the form as it is.
+pub(crate) fn send(shop: &Shop, path: &str, id: Option<&str>, form: Option<&str>) -> Answer {
     let mut curl = curl_command();
     curl.args(id.map(|id| format!("-bsession={id}")))
         .args(form.into_iter().flat_map(|form| ["--data", form]))
