@@ -75,6 +75,22 @@ impl SessionError {
         Self::TooLarge { size, limit, largest }
     }
 
+    /// Its kind, as the value of a label.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.kind().label(),
+            Self::Gone => "gone",
+            Self::TooManySessions { .. } => "too_many_sessions",
+            Self::NotFresh { .. } => "not_fresh",
+            Self::Contended { .. } => "contended",
+            Self::Encode { .. } => "encode",
+            Self::Decode { .. } => "decode",
+            Self::TooLarge { .. } => "too_large",
+            Self::InvalidName { .. } => "invalid_name",
+            Self::Random(_) => "random",
+        }
+    }
+
     /// Whether the same request may succeed a little later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

@@ -5,10 +5,12 @@
 //! included.
 
 mod assurance;
+mod burst;
 mod changes;
 mod committed;
 mod envelope;
 mod error;
+mod event;
 mod handle;
 mod limit;
 mod own;
@@ -17,6 +19,8 @@ mod sessions;
 
 #[cfg(test)]
 mod interleavings;
+#[cfg(all(test, feature = "metrics"))]
+mod monitoring;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
@@ -26,6 +30,7 @@ pub use self::{
     assurance::Assurance,
     committed::{ClientAction, Committed, Upkeep},
     error::SessionError,
+    event::EVENTS,
     handle::{Session, SessionInfo},
     limit::OnLimit,
     own::OwnSession,

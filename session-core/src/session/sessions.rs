@@ -2,7 +2,12 @@
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use super::{Assurance, OnLimit, Session, SessionError, limit::PerSubject};
+use super::{
+    Assurance, OnLimit, Session, SessionError,
+    burst::Burst,
+    event::{self, reason},
+    limit::PerSubject,
+};
 use crate::{
     Clock, SessionId, SessionStore, Subject, SystemClock,
     codec::{Codec, Codecs},
@@ -23,6 +28,7 @@ pub(super) struct Inner {
     pub(super) grace: Duration,
     pub(super) on_retired_id: RetiredIdPolicy,
     pub(super) per_subject: Option<PerSubject>,
+    pub(super) unknown_ids: Burst,
     pub(super) clock: Arc<dyn Clock>,
     #[cfg(test)]
     pub(super) planted: Option<super::interleavings::Fault>,
@@ -47,6 +53,7 @@ impl Sessions {
                 grace: Duration::from_secs(30),
                 on_retired_id: RetiredIdPolicy::Report,
                 per_subject: None,
+                unknown_ids: Burst::new(100),
                 clock: SystemClock::shared(),
                 #[cfg(test)]
                 planted: None,
@@ -72,7 +79,11 @@ impl Sessions {
     ///
     /// [`SessionError::Store`]: some may live; repeat. `Unsupported` if the store has no index by subject.
     pub async fn log_out_subject(&self, subject: &Subject) -> Result<u64, SessionError> {
-        self.inner.end_all(subject).await
+        let ended = self.inner.end_all(subject).await?;
+        if ended > 0 {
+            event::destroyed(reason::ADMIN, ended, None);
+        }
+        Ok(ended)
     }
 
     /// The store.
@@ -181,6 +192,16 @@ impl SessionsBuilder {
     /// What to do when an old id comes after its grace though the new one is in use. Default: report it.
     pub fn on_retired_id(mut self, policy: RetiredIdPolicy) -> Self {
         self.inner.on_retired_id = policy;
+        self
+    }
+
+    /// How many unknown ids within 60 s are as usual: one more is the event `unknown_ids_burst`, once in 60 s. Default: 100.
+    ///
+    /// Ids of sessions that have expired count like made-up ones, since nothing is left to tell them apart: choose more than
+    /// the visitors who come back too late. It is counted in this process, for all clients together, however many addresses
+    /// they have; of several nodes each counts its own.
+    pub fn unknown_ids_burst(mut self, count: u32) -> Self {
+        self.inner.unknown_ids = Burst::new(count);
         self
     }
 

@@ -505,6 +505,8 @@ async fn id_is_in_no_debug_text() {
 pub(super) enum Fate {
     Works,
     RequestLost,
+    /// Carried out.
+    ReplyLost,
     /// Carried out, and never answered.
     Hangs,
     /// Given up by the caller, carried out by [`Scripted::deliver`].
@@ -548,6 +550,15 @@ impl Scripted {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
+    pub(super) fn memory(&self) -> Arc<MemoryStore> {
+        self.store.clone()
+    }
+
+    /// What happens just before the next call that is overtaken.
+    pub(super) fn interlude(&self, deed: impl Future<Output = ()> + Send + 'static) {
+        *self.interlude.lock().unwrap() = Some(Box::pin(deed));
+    }
+
     pub(super) fn down(&self, down: bool) {
         self.script(move |_| if down { Fate::RequestLost } else { Fate::Works });
     }
@@ -576,6 +587,7 @@ impl Scripted {
                 return call.await;
             }
             Fate::RequestLost => {}
+            Fate::ReplyLost => drop(call.await),
             Fate::Hangs => {
                 let _ = call.await;
                 std::future::pending::<()>().await;
@@ -758,14 +770,14 @@ async fn call_that_arrives_late_is_not_applied_again_after_eight_others() {
         }
     });
     let (late, others_id) = (store.clone(), id.clone());
-    *store.interlude.lock().unwrap() = Some(Box::pin(async move {
+    store.interlude(async move {
         late.deliver().await;
         for theme in 0..8_u32 {
             let other = others.open(Some(others_id.clone()));
             other.insert("theme", &theme).await.unwrap();
             let _ = other.commit().await.unwrap();
         }
-    }));
+    });
     assert!(session.commit().await.unwrap_err().is_retryable());
     assert_eq!(count(&sessions, &id).await, Some(2));
 }

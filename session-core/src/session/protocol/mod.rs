@@ -18,6 +18,7 @@ use super::{
     ClientAction, Committed, SessionError, Sessions, Upkeep,
     changes::Changes,
     envelope::{Cause, Live},
+    event,
     sessions::Inner,
 };
 use crate::{Error, ErrorKind, Record, SessionId, SessionKey, Subject, Version, random_bytes};
@@ -42,6 +43,8 @@ pub(super) struct State {
     /// Whether this request was on its way while its id lost its rights, at a log-in say: the browser has, or will
     /// have, a better id than a new session's.
     overtaken: bool,
+    /// The key under which this commit lost a race.
+    raced: Option<SessionKey>,
     /// The failure of a commit after which nobody knows whether the changes were written. Another commit could apply
     /// them twice, so there is none.
     unknown: Option<Error>,
@@ -96,6 +99,7 @@ impl State {
             forget: false,
             refused: None,
             overtaken: false,
+            raced: None,
             unknown: None,
         }
     }
@@ -180,6 +184,7 @@ impl State {
 impl Sessions {
     pub(super) async fn commit(&self, state: &mut State) -> Result<Committed, SessionError> {
         let committed = self.inner.commit(state).await;
+        report(state, &committed);
         if matches!(committed, Err(SessionError::TooManySessions { .. })) {
             state.undo(Live::new(self.inner.clock.now(), self.inner.lengths));
         }
@@ -205,6 +210,24 @@ impl Sessions {
     }
 }
 
+/// Tells what came of a commit. Each conflict is followed by exactly one of `merged`, `gone`, `contended` and `commit_failed`.
+fn report<T>(state: &mut State, committed: &Result<T, SessionError>) {
+    let key = state.stored().map(Loaded::key);
+    if let Some(raced) = &state.raced {
+        event::conflict(raced);
+        if committed.is_ok() {
+            event::merged(key.unwrap_or(raced));
+        }
+    }
+    match committed {
+        Ok(_) => {}
+        Err(SessionError::Gone) => event::gone(key),
+        Err(SessionError::Contended { attempts }) => event::contended(key, *attempts),
+        Err(error) => event::commit_failed(error.label(), error),
+    }
+    state.raced = None;
+}
+
 impl Inner {
     async fn commit(&self, state: &mut State) -> Result<Option<Task>, SessionError> {
         state.check_known()?;
@@ -220,10 +243,13 @@ impl Inner {
                 let due = self.due(loaded);
                 state.changes = Changes::default();
                 if let Err(error) = self.renew(state).await {
-                    tracing::warn!(target: "session", %error, "the id was not renewed");
+                    event::renewal_failed(&error);
                     state.renewal = None;
+                    state.raced = None;
                     return Ok(due);
                 }
+                // Whoever came first renewed it too: there was nothing to merge.
+                state.raced = None;
                 Ok(None)
             }
             Phase::Stored(loaded) if state.renewal.is_some() || state.is_changed(loaded) => {
@@ -309,6 +335,8 @@ use planted;
 struct Attempts {
     made: u32,
     lost: u32,
+    /// The key under which another was faster.
+    raced: Option<SessionKey>,
 }
 
 impl Attempts {

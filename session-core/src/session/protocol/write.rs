@@ -6,6 +6,7 @@ use crate::{
     session::{
         SessionError,
         envelope::{Live, WriteId},
+        event,
         sessions::Inner,
     },
 };
@@ -51,7 +52,7 @@ impl Inner {
             };
             self.admit(state, &own).await?;
         }
-        tracing::debug!(target: "session", %key, "created");
+        event::created(&key);
         let remaining = self.ttl(&live)?;
         state.written(Loaded {
             key,
@@ -152,8 +153,14 @@ impl Inner {
                     return Ok(());
                 }
                 Err(error) => match error.kind() {
-                    ErrorKind::NotFound => return Err(self.gone(&loaded.key)),
-                    ErrorKind::Conflict => attempts.after_conflict().await?,
+                    ErrorKind::NotFound => return Err(SessionError::Gone),
+                    ErrorKind::Conflict => {
+                        // With a call on its way it may have been that call.
+                        if lost.is_none() {
+                            state.raced.get_or_insert(loaded.key);
+                        }
+                        attempts.after_conflict().await?;
+                    }
                     ErrorKind::Unavailable => {
                         let base = loaded.live.writes.last().copied();
                         lost.get_or_insert(Lost {
@@ -210,14 +217,14 @@ impl Inner {
         path.extend(chain.passed());
         let presented = loaded.presented && chain.links.is_empty();
         let Some((key, found)) = chain.end else {
-            return Err(self.gone(&loaded.key));
+            return Err(SessionError::Gone);
         };
         if found.live.writes.contains(&write) {
             state.written(Self::loaded(key, presented, path, found));
             return Ok(true);
         }
         if !open {
-            return Err(self.gone(&loaded.key));
+            return Err(SessionError::Gone);
         }
         if let Some(Lost { error, base }) = lost {
             // With the write before ours forgotten, ours may have been there and been forgotten too.
@@ -225,15 +232,8 @@ impl Inner {
             if !known && !planted!(self, OneWriteId) {
                 return Err(error.clone().into());
             }
-        } else {
-            tracing::debug!(target: "session", key = %loaded.key, "conflict: applied again to the newer state");
         }
         state.phase = Phase::Stored(Box::new(Self::loaded(key, presented, path, found)));
         Ok(false)
-    }
-
-    pub(super) fn gone(&self, key: &SessionKey) -> SessionError {
-        tracing::info!(target: "session", %key, "ended meanwhile: nothing was written");
-        SessionError::Gone
     }
 }
