@@ -7,6 +7,7 @@
 mod assurance;
 mod burst;
 mod changes;
+mod client;
 mod committed;
 mod envelope;
 mod error;

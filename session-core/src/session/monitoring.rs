@@ -443,6 +443,25 @@ fn burst_of_unknown_ids_is_reported_once_a_minute() {
 }
 
 #[test]
+fn changed_client_is_reported_once_a_request() {
+    let world = World::new();
+    let id = run(async {
+        let session = world.sessions.open_for(None, Some([1; 8]));
+        session.insert("cart", &1_u32).await.unwrap();
+        stored_id(session.commit().await.unwrap())
+    });
+    let counts = counted(async {
+        for client in [Some([2; 8]), Some([1; 8]), None, Some([2; 8])] {
+            let session = world.sessions.open_for(Some(id.clone()), client);
+            add(&session).await;
+            let _ = session.commit().await.unwrap();
+            let _ = session.client_changed().await.unwrap();
+        }
+    });
+    expect(&counts, &[("client_changed", 2)]);
+}
+
+#[test]
 fn log_in_that_is_refused_is_no_session() {
     let world = World::with(|builder| builder.max_per_subject(1, OnLimit::Refuse));
     let counts = counted(async {

@@ -66,7 +66,16 @@ impl Sessions {
     /// session is first used.
     #[must_use]
     pub fn open(&self, id: Option<SessionId>) -> Session {
-        Session::new(self.clone(), id)
+        Session::new(self.clone(), id, None)
+    }
+
+    /// [`Sessions::open`], and what stands for the kind of client that the request comes from, if that is known: bytes that
+    /// are the same at each of its requests, such as the beginning of a hash of its `User-Agent`. The session keeps them from its
+    /// first write and from each log-in on; that adds no write. Where another kind of client presents it later,
+    /// [`Session::client_changed`] and an event say so.
+    #[must_use]
+    pub fn open_for(&self, id: Option<SessionId>, client: Option<[u8; 8]>) -> Session {
+        Session::new(self.clone(), id, client)
     }
 
     /// Ends every session of `subject`, now, and tells how many there were: for an account that is disabled, say (OWASP ASVS

@@ -6,7 +6,7 @@ use super::{Loaded, Phase, State};
 use crate::{
     ErrorKind, SessionKey, Subject, Timestamp, Version,
     session::{
-        RetiredIdPolicy, SessionError,
+        RetiredIdPolicy, SessionError, client,
         envelope::{self, Cause, Envelope, Live, Retired, Unreadable},
         event::{self, reason},
         sessions::Inner,
@@ -129,6 +129,10 @@ impl Inner {
             Phase::Stored(loaded) => {
                 state.view.live = loaded.live.clone();
                 state.view.subject.clone_from(&loaded.subject);
+                state.client_changed = client::differs(&loaded.live, state.client);
+                if state.client_changed {
+                    event::client_changed(&loaded.key);
+                }
             }
             _ => state.view.live = Live::new(self.clock.now(), self.lengths),
         }

@@ -17,6 +17,7 @@ pub(super) use self::{subject::SKEW, upkeep::Task};
 use super::{
     ClientAction, Committed, SessionError, Sessions, Upkeep,
     changes::Changes,
+    client::{self, Fingerprint},
     envelope::{Cause, Live},
     event,
     sessions::Inner,
@@ -27,6 +28,10 @@ use crate::{Error, ErrorKind, Record, SessionId, SessionKey, Subject, Version, r
 pub(super) struct State {
     /// The id that the client came with, until the session behind it is ended.
     id: Option<SessionId>,
+    /// What stands for the client, if that is known.
+    client: Option<Fingerprint>,
+    /// Whether the session was another's.
+    client_changed: bool,
     phase: Phase,
     /// What this request changed since the last commit.
     pub(super) changes: Changes,
@@ -86,11 +91,13 @@ impl Loaded {
 }
 
 impl State {
-    pub(super) fn new(id: Option<SessionId>) -> Self {
+    pub(super) fn new(id: Option<SessionId>, client: Option<Fingerprint>) -> Self {
         // Replaced when loading; an unloaded session shows nothing.
         let live = Live::new(crate::Timestamp::UNIX_EPOCH, super::Lengths::default());
         Self {
             id,
+            client,
+            client_changed: false,
             phase: Phase::Unloaded,
             changes: Changes::default(),
             view: View { live, subject: None },
@@ -117,6 +124,15 @@ impl State {
             Phase::Stored(loaded) => Some(loaded),
             _ => None,
         }
+    }
+
+    pub(super) fn client_changed(&self) -> bool {
+        self.client_changed
+    }
+
+    /// Bytes that the session becomes at most.
+    pub(super) fn max_len(&self) -> usize {
+        self.view.live.max_len() + client::reserve(&self.view.live, self.client)
     }
 
     /// Whether the changes, all together, make a difference to what was loaded.

@@ -4,7 +4,7 @@ use super::{Attempts, Loaded, Phase, State, load::Chain, planted, subject::Own};
 use crate::{
     Error, ErrorKind, SessionId, SessionKey, Subject, Version, random_bytes,
     session::{
-        SessionError,
+        SessionError, client,
         envelope::{Live, WriteId},
         event,
         sessions::Inner,
@@ -25,6 +25,7 @@ impl Inner {
             return Err(SessionError::Gone);
         }
         let mut live = state.view.live.clone();
+        client::note(&mut live, state.client);
         live.push_write(random_bytes()?);
         let subject = state.view.subject.clone();
         if planted!(self, RoomIsMadeFirst)
@@ -188,6 +189,9 @@ impl Inner {
     ) -> Result<(Live, Option<Subject>), SessionError> {
         let (mut live, mut subject) = (loaded.live.clone(), loaded.subject.clone());
         state.changes.apply(&mut live, &mut subject)?;
+        if state.changes.logs_in().is_some() {
+            client::note(&mut live, state.client);
+        }
         if planted!(self, OneWriteId) {
             live.writes.clear();
         }
