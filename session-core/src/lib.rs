@@ -25,6 +25,8 @@ pub mod fuzzing;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "metrics")]
+mod metered;
+#[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "session")]
 mod session;
@@ -44,6 +46,8 @@ pub use self::codec::{Codec, CodecError, CodecErrorKind, Codecs, Encoded};
 pub use self::event::EventInfo;
 #[cfg(feature = "memory")]
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "metrics")]
+pub use self::metered::MeteredStore;
 #[cfg(feature = "metrics")]
 pub use self::metrics::{METRICS, MetricInfo, MetricKind};
 #[cfg(feature = "session")]

@@ -1,5 +1,8 @@
 //! The metrics, and what they mean.
 
+#[cfg(test)]
+pub(crate) mod recorded;
+
 use metrics::{Key, KeyName, Level, Metadata, SharedString, Unit, with_recorder};
 
 /// Counts the [`EVENTS`](crate::EVENTS).

@@ -27,6 +27,8 @@ mod policies;
 #[cfg(test)]
 mod tests;
 
+#[cfg(all(test, feature = "metrics"))]
+pub(crate) use self::tests::{Fate, Scripted};
 pub use self::{
     assurance::Assurance,
     committed::{ClientAction, Committed, Upkeep},

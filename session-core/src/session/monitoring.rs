@@ -2,94 +2,25 @@
 
 use std::{
     collections::BTreeMap,
-    pin::pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll, Waker},
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
-
-use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 use super::{
     tests::{Fate, HOUR, MINUTE, Op, SECOND, Scripted, World, ada, stored_id},
     *,
 };
-use crate::{MemoryStore, SessionId, SessionStore, Subject};
+use crate::{
+    MemoryStore, SessionId, SessionStore, Subject,
+    metrics::recorded::{recorded, run},
+};
 
-/// Counters by event and reason.
-#[derive(Default)]
-struct Counts(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
-
-impl Recorder for Counts {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        assert_eq!(key.name(), "session_events_total");
-        let mut labels = key.labels();
-        let event = labels.next().unwrap();
-        assert_eq!(event.key(), "event");
-        let mut name = event.value().to_owned();
-        if let Some(reason) = labels.next() {
-            assert_eq!(reason.key(), "reason");
-            name = format!("{name} {}", reason.value());
-        }
-        assert!(labels.next().is_none());
-        // Nothing of a visitor's looks like this.
-        assert!(
-            name.len() < 40
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || b"_ ".contains(&byte)),
-            "{name}"
-        );
-        Counter::from_arc(Arc::new(Once(
-            self.0.lock().unwrap().entry(name).or_default().clone(),
-        )))
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        panic!("no gauge is recorded")
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        panic!("nothing here measures time")
-    }
-}
-
-struct Once(Arc<AtomicU64>);
-
-impl CounterFn for Once {
-    fn increment(&self, value: u64) {
-        self.0.fetch_add(value, Relaxed);
-    }
-
-    fn absolute(&self, _: u64) {
-        panic!("counters are only added to")
-    }
-}
-
-/// What is counted while `work` runs, without a runtime and so without waiting between attempts.
+/// The events that are counted while `work` runs, with their reasons. Without a runtime nothing waits between attempts.
 fn counted(work: impl Future<Output = ()>) -> BTreeMap<String, u64> {
-    let counts = Counts::default();
-    metrics::with_local_recorder(&counts, || run(work));
-    let counts = counts.0.into_inner().unwrap();
-    counts
+    let event = |name: String| name.strip_prefix("session_events_total ").unwrap().to_owned();
+    recorded(work)
         .into_iter()
-        .map(|(name, count)| (name, count.load(Relaxed)))
+        .map(|(name, count)| (event(name), count))
         .collect()
-}
-
-fn run<T>(work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
-    loop {
-        if let Poll::Ready(done) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return done;
-        }
-    }
 }
 
 /// Fails unless exactly this was counted, what every request does (`loaded`) aside.

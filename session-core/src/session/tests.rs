@@ -502,7 +502,7 @@ async fn id_is_in_no_debug_text() {
 
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Works,
     RequestLost,
     /// Carried out.
@@ -516,7 +516,7 @@ pub(super) enum Fate {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Create,
     Load,
     Update,
@@ -528,7 +528,7 @@ type Script = Box<dyn FnMut(Op) -> Fate + Send>;
 type Deed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The memory store, each call of which ends as a script says.
-pub(super) struct Scripted {
+pub(crate) struct Scripted {
     store: Arc<MemoryStore>,
     script: Mutex<Script>,
     late: Mutex<Vec<Deed>>,
@@ -536,7 +536,7 @@ pub(super) struct Scripted {
 }
 
 impl Scripted {
-    pub(super) fn new(store: MemoryStore) -> Arc<Self> {
+    pub(crate) fn new(store: MemoryStore) -> Arc<Self> {
         let script: Script = Box::new(|_| Fate::Works);
         Arc::new(Self {
             store: Arc::new(store),
@@ -546,7 +546,7 @@ impl Scripted {
         })
     }
 
-    pub(super) fn script(&self, script: impl FnMut(Op) -> Fate + Send + 'static) {
+    pub(crate) fn script(&self, script: impl FnMut(Op) -> Fate + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
