@@ -3,6 +3,7 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod cache;
+mod client;
 #[cfg(feature = "csrf")]
 mod csrf;
 mod error;
@@ -10,6 +11,8 @@ mod event;
 #[cfg(feature = "tower")]
 mod layer;
 mod manager;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "tower")]
 mod outage;
 mod scheme;
@@ -26,8 +29,11 @@ pub use self::csrf::{
     CSRF_ATTRIBUTE, CsrfBody, CsrfConfigError, CsrfError, CsrfLayer, CsrfLayerBuilder, CsrfService,
     CsrfToken, RequireToken,
 };
+#[cfg(feature = "metrics")]
+pub use self::metrics::METRICS;
 pub use self::{
     error::Error,
+    event::EVENTS,
     manager::{ResponseHeaders, SessionManager, SessionManagerBuilder, Visit},
     scheme::SchemeSource,
     transport::{

@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, header::SET_COOKIE
 use session_core::{Bytes, ClientAction, Session, Sessions, Upkeep};
 
 use crate::{
-    CookieConfig, Error, SchemeSource, Transport, TransportError, cache, event, scheme::Scheme, transport,
+    CookieConfig, Error, SchemeSource, Transport, TransportError, cache, client, event, scheme::Scheme,
+    transport,
 };
 
 /// Opens the session of a request and commits it before its response is sent. Knows no framework; cheap to clone.
@@ -46,6 +47,8 @@ struct Shared {
     /// Never empty, and in the order in which they count.
     transports: Vec<Transport>,
     scheme_source: SchemeSource,
+    /// Whether a session remembers what kind of client it is of.
+    client_fingerprint: bool,
     on_error: Box<OnError>,
 }
 
@@ -67,6 +70,7 @@ impl SessionManager {
                 sessions,
                 transports: vec![CookieConfig::default().into()],
                 scheme_source: SchemeSource::default(),
+                client_fingerprint: true,
                 on_error: Box::new(Error::response),
             },
         }
@@ -105,8 +109,11 @@ impl SessionManager {
         let shared = &*self.shared;
         let plain_http = shared.scheme_source.scheme(target, headers) == Scheme::Http;
         let presented = transport::read(&shared.transports, headers, plain_http);
+        let client = shared
+            .client_fingerprint
+            .then(|| client::fingerprint(shared.sessions.namespace(), headers));
         Visit {
-            session: shared.sessions.open(presented.id),
+            session: shared.sessions.open_for(presented.id, client),
             by: presented.by,
             plain_http,
         }
@@ -129,7 +136,12 @@ impl SessionManager {
         if !headers.used {
             return Ok(headers);
         }
-        let committed = visit.session.commit().await?;
+        #[cfg(feature = "metrics")]
+        let measured = crate::metrics::Commit::begin();
+        let committed = visit.session.commit().await;
+        #[cfg(feature = "metrics")]
+        measured.end(committed.is_ok());
+        let committed = committed?;
         headers.upkeep = committed.upkeep;
         // The way the client came; to one that brought nothing, the first.
         let transport = &self.shared.transports[visit.by.unwrap_or_default()];
@@ -206,6 +218,15 @@ impl SessionManagerBuilder {
     /// Where a request's scheme is learnt. Default: [`SchemeSource::RequestTarget`].
     pub fn scheme_source(mut self, source: SchemeSource) -> Self {
         self.shared.scheme_source = source;
+        self
+    }
+
+    /// Whether a session remembers what kind of client it began or logged in with, for
+    /// [`client_changed`](session_core::Session::client_changed): 8 bytes of a hash of `User-Agent`, without its version
+    /// numbers. Default: it does, since that writes nothing which would not be written anyway; it makes a record 21 bytes
+    /// longer. Without `User-Agent` in the requests (an API's, say) it tells nothing.
+    pub fn client_fingerprint(mut self, remember: bool) -> Self {
+        self.shared.client_fingerprint = remember;
         self
     }
 
