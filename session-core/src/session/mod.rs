@@ -20,14 +20,16 @@ mod sessions;
 
 #[cfg(test)]
 mod interleavings;
-#[cfg(all(test, feature = "metrics"))]
+#[cfg(test)]
+#[cfg(feature = "metrics")]
 mod monitoring;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod tests;
 
-#[cfg(all(test, feature = "metrics"))]
+#[cfg(test)]
+#[cfg(feature = "metrics")]
 pub(crate) use self::tests::{Fate, Scripted};
 pub use self::{
     assurance::Assurance,
