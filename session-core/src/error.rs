@@ -145,6 +145,23 @@ impl ErrorKind {
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::Unavailable)
     }
+
+    /// Its name, as the value of a label.
+    #[cfg(feature = "session")]
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::AlreadyExists => "already_exists",
+            Self::NotFound => "absent",
+            Self::Conflict => "conflict",
+            Self::TooLarge { .. } => "too_large",
+            Self::InvalidTtl { .. } => "invalid_ttl",
+            Self::Unsupported => "unsupported",
+            Self::Unavailable => "unavailable",
+            Self::Corrupt => "corrupt",
+            Self::NewerFormat => "newer_format",
+            Self::Full => "full",
+        }
+    }
 }
 
 impl fmt::Display for ErrorKind {

@@ -3,6 +3,8 @@
 pub mod clock;
 mod connect;
 mod error;
+#[cfg(feature = "session")]
+mod event;
 pub mod head;
 mod id;
 mod keys;
@@ -22,6 +24,10 @@ pub mod codec;
 pub mod fuzzing;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "metrics")]
+mod metered;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "session")]
 mod session;
 #[cfg(feature = "sweeper")]
@@ -36,12 +42,18 @@ pub use self::codec::BincodeCodec;
 pub use self::codec::JsonCodec;
 #[cfg(feature = "session")]
 pub use self::codec::{Codec, CodecError, CodecErrorKind, Codecs, Encoded};
+#[cfg(feature = "session")]
+pub use self::event::EventInfo;
 #[cfg(feature = "memory")]
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "metrics")]
+pub use self::metered::MeteredStore;
+#[cfg(feature = "metrics")]
+pub use self::metrics::{METRICS, MetricInfo, MetricKind};
 #[cfg(feature = "session")]
 pub use self::session::{
-    Assurance, ClientAction, Committed, ConfigError, Lengths, OnLimit, OwnSession, RetiredIdPolicy, Session,
-    SessionError, SessionInfo, SessionParts, Sessions, SessionsBuilder, Upkeep,
+    Assurance, ClientAction, Committed, ConfigError, EVENTS, Lengths, OnLimit, OwnSession, RetiredIdPolicy,
+    Session, SessionError, SessionInfo, SessionParts, Sessions, SessionsBuilder, Upkeep,
 };
 #[cfg(feature = "sweeper")]
 pub use self::sweeper::Sweeper;

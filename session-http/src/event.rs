@@ -1,14 +1,59 @@
-//! The events, with stable names in the field `event`. None holds a cookie's value or an id.
+//! The events, with stable names in the field `event`. None holds a cookie's value or an id. With the feature `metrics` each is
+//! counted too.
+
+use session_core::EventInfo;
 
 use crate::Error;
 
 /// The target of every event of this crate.
 pub(crate) const TARGET: &str = "session_http";
 
+/// One line for each event: its level, its name, and what it means. An event that is not here has no name to be emitted by.
+macro_rules! events {
+    ($($level:literal $name:ident $meaning:literal)*) => {
+        /// Every event of this crate; [`session_core::EVENTS`] are those of the one below.
+        pub const EVENTS: &[EventInfo] = &[$(EventInfo::new(stringify!($name), $level, $meaning),)*];
+
+        // Without all features some are never emitted.
+        #[allow(non_upper_case_globals, dead_code)]
+        mod name {
+            $(pub(super) const $name: &str = stringify!($name);)*
+        }
+    };
+}
+
+events! {
+    "WARN" credential_malformed "what a client presented for its session is none; it was not used"
+    "WARN" credential_over_http "what belongs on HTTPS alone came over plain HTTP; it was not used"
+    "WARN" credential_repeated "a request presents more than one session by one transport; if they differ, none was used"
+    "ERROR" credential_withheld "a session was not handed out, because its request came over plain HTTP"
+    "WARN" csrf_refused "a request was refused: it may be forged"
+    "ERROR" layer_missing "a route lacks SessionLayer or CsrfLayer, or has them in the wrong order"
+    "ERROR" outage_layer_outside "an OutageLayer stands outside SessionLayer, where it does nothing"
+    "WARN" outage_tolerated "a request was answered without its session, because the store cannot be reached"
+    "WARN, ERROR" session_failed "a session could not be loaded, changed or committed; at ERROR where it is not the client's to repeat"
+    "WARN" set_cookie_replaced "the application set a cookie of the session's name; it was dropped"
+    "INFO, WARN" token_refused "a client's token is no session; at INFO where an honest client may come with it"
+    "WARN" transport_ignored "a request presents a session by one transport and something else by another, which was not used"
+}
+
+/// Emits an event, and counts it, perhaps with a label.
+macro_rules! emit {
+    ($level:ident $name:ident $(label $label:ident = $value:expr)?, $($event:tt)+) => {{
+        tracing::event!(target: TARGET, tracing::Level::$level, event = name::$name, $($event)+);
+        #[cfg(feature = "metrics")]
+        {
+            let label = emit!(@label $($label = $value)?);
+            crate::metrics::count(name::$name, label);
+        }
+    }};
+    (@label) => { None };
+    (@label $label:ident = $value:expr) => { Some((stringify!($label), $value.into())) };
+}
+
 pub(crate) fn credential_malformed(transport: &'static str, values: usize) {
-    tracing::warn!(
-        target: TARGET,
-        event = "credential_malformed",
+    emit!(
+        WARN credential_malformed,
         transport,
         values,
         "what a client presented for its session is none; it was not used"
@@ -16,9 +61,8 @@ pub(crate) fn credential_malformed(transport: &'static str, values: usize) {
 }
 
 pub(crate) fn credential_repeated(transport: &'static str, values: usize, ambiguous: bool) {
-    tracing::warn!(
-        target: TARGET,
-        event = "credential_repeated",
+    emit!(
+        WARN credential_repeated,
         transport,
         values,
         ambiguous,
@@ -27,18 +71,16 @@ pub(crate) fn credential_repeated(transport: &'static str, values: usize, ambigu
 }
 
 pub(crate) fn credential_over_http(transport: &'static str) {
-    tracing::warn!(
-        target: TARGET,
-        event = "credential_over_http",
+    emit!(
+        WARN credential_over_http,
         transport,
         "what belongs on HTTPS alone came over plain HTTP; it was not used"
     );
 }
 
 pub(crate) fn credential_withheld(transport: &'static str) {
-    tracing::error!(
-        target: TARGET,
-        event = "credential_withheld",
+    emit!(
+        ERROR credential_withheld,
         transport,
         "a session is not handed out over plain HTTP: serve HTTPS, tell the manager's scheme_source where HTTPS ends, \
          or use insecure_for_development"
@@ -46,9 +88,8 @@ pub(crate) fn credential_withheld(transport: &'static str) {
 }
 
 pub(crate) fn transport_ignored(transport: &'static str) {
-    tracing::warn!(
-        target: TARGET,
-        event = "transport_ignored",
+    emit!(
+        WARN transport_ignored,
         transport,
         "a request presents a session by one transport and something else by another, which was not used"
     );
@@ -57,17 +98,17 @@ pub(crate) fn transport_ignored(transport: &'static str) {
 /// At `INFO` what an honest client may come with, at `WARN` what somebody made.
 #[cfg(feature = "sealed")]
 pub(crate) fn token_refused(reason: &'static str, is_ordinary: bool) {
-    const TEXT: &str = "a client's token is no session";
     match is_ordinary {
-        true => tracing::info!(target: TARGET, event = "token_refused", reason, "{TEXT}"),
-        false => tracing::warn!(target: TARGET, event = "token_refused", reason, "{TEXT}"),
+        true => {
+            emit!(INFO token_refused label reason = reason, reason, "a client's token is no session any more")
+        }
+        false => emit!(WARN token_refused label reason = reason, reason, "a client's token is no session"),
     }
 }
 
 pub(crate) fn set_cookie_replaced(cookies: usize) {
-    tracing::warn!(
-        target: TARGET,
-        event = "set_cookie_replaced",
+    emit!(
+        WARN set_cookie_replaced,
         cookies,
         "the application set a cookie of the session's name; it was dropped"
     );
@@ -83,17 +124,15 @@ pub(crate) fn session_failed(error: &Error) {
     let source = std::error::Error::source(error).map(ToString::to_string);
     let source = source.as_deref().unwrap_or_default();
     if status.is_client_error() {
-        tracing::warn!(
-            target: TARGET,
-            event = "session_failed",
+        emit!(
+            WARN session_failed label status = status.as_str().to_owned(),
             status = status.as_u16(),
             source,
             "{error}"
         );
     } else {
-        tracing::error!(
-            target: TARGET,
-            event = "session_failed",
+        emit!(
+            ERROR session_failed label status = status.as_str().to_owned(),
             status = status.as_u16(),
             source,
             "{error}"
@@ -103,18 +142,16 @@ pub(crate) fn session_failed(error: &Error) {
 
 #[cfg(feature = "tower")]
 pub(crate) fn outage_tolerated() {
-    tracing::warn!(
-        target: TARGET,
-        event = "outage_tolerated",
+    emit!(
+        WARN outage_tolerated,
         "the store cannot be reached; the request was answered without its session"
     );
 }
 
 #[cfg(feature = "tower")]
 pub(crate) fn outage_layer_outside() {
-    tracing::error!(
-        target: TARGET,
-        event = "outage_layer_outside",
+    emit!(
+        ERROR outage_layer_outside,
         "an OutageLayer found no session: put it inside SessionLayer; until then its routes fail closed"
     );
 }
@@ -127,9 +164,8 @@ pub(crate) fn upkeep() -> tracing::Span {
 
 #[cfg(feature = "axum")]
 pub(crate) fn layer_missing() {
-    tracing::error!(
-        target: TARGET,
-        event = "layer_missing",
+    emit!(
+        ERROR layer_missing,
         "a handler asked for the session on a route without SessionLayer"
     );
 }
@@ -138,14 +174,12 @@ pub(crate) fn layer_missing() {
 #[cfg(feature = "csrf")]
 fn csrf_refused(error: &crate::CsrfError) {
     match error {
-        crate::CsrfError::LayerMissing => tracing::error!(
-            target: TARGET,
-            event = "layer_missing",
+        crate::CsrfError::LayerMissing => emit!(
+            ERROR layer_missing,
             "a handler asked for a token on a route without CsrfLayer"
         ),
-        error => tracing::warn!(
-            target: TARGET,
-            event = "csrf_refused",
+        error => emit!(
+            WARN csrf_refused label reason = error.reason(),
             reason = error.reason(),
             "a request was refused: it may be forged"
         ),
@@ -154,9 +188,8 @@ fn csrf_refused(error: &crate::CsrfError) {
 
 #[cfg(feature = "csrf")]
 pub(crate) fn csrf_layer_outside() {
-    tracing::error!(
-        target: TARGET,
-        event = "layer_missing",
+    emit!(
+        ERROR layer_missing,
         "CsrfLayer found no session: it belongs inside SessionLayer"
     );
 }

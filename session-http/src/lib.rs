@@ -3,6 +3,7 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod cache;
+mod client;
 #[cfg(feature = "csrf")]
 mod csrf;
 mod error;
@@ -14,6 +15,8 @@ mod layer;
 mod mac;
 mod manager;
 mod manager_error;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "tower")]
 mod outage;
 mod rewriting;
@@ -35,12 +38,15 @@ pub use self::csrf::{
     CSRF_ATTRIBUTE, CsrfBody, CsrfConfigError, CsrfError, CsrfLayer, CsrfLayerBuilder, CsrfService,
     CsrfToken, RequireToken,
 };
+#[cfg(feature = "metrics")]
+pub use self::metrics::METRICS;
 #[cfg(feature = "sealed")]
 pub use self::token::Tokens;
 #[cfg(feature = "jwt")]
 pub use self::token::{Jwt, JwtAlgorithm, JwtError, JwtKey};
 pub use self::{
     error::Error,
+    event::EVENTS,
     keys::{KeyRing, SecretKey, SecretKeyError},
     manager::{ResponseHeaders, SessionManager, SessionManagerBuilder, Visit},
     manager_error::ManagerError,

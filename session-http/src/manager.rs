@@ -3,12 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, header::SET_COOKIE, request::Parts};
-#[cfg(feature = "sealed")]
-use session_core::SessionError;
 use session_core::{Bytes, ClientAction, Session, Sessions, Subject, Timestamp, Upkeep};
 
 use crate::{
-    CookieConfig, Error, ManagerError, SchemeSource, Transport, UrlConfig, UrlEncoder, cache, event,
+    CookieConfig, Error, ManagerError, SchemeSource, Transport, UrlConfig, UrlEncoder, cache, client, event,
     rewriting::{self, Original, Rewriting},
     scheme::Scheme,
     transport::{self, Asked, Credential, Form, Presented},
@@ -56,6 +54,8 @@ struct Shared {
     /// What they carry.
     form: Form,
     scheme_source: SchemeSource,
+    /// Whether a session remembers what kind of client it is of.
+    client_fingerprint: bool,
     on_error: Box<OnError>,
 }
 
@@ -78,6 +78,7 @@ impl SessionManager {
                 transports: vec![CookieConfig::default().into()],
                 form: Form::Id,
                 scheme_source: SchemeSource::default(),
+                client_fingerprint: true,
                 on_error: Box::new(Error::response),
             },
             #[cfg(feature = "sealed")]
@@ -133,7 +134,10 @@ impl SessionManager {
         };
         let presented = transport::read(&shared.transports, &shared.form, &asked);
         let rewriting = shared.rewriting(&asked, &presented);
-        let opened = shared.open(presented.credential);
+        let client = shared
+            .client_fingerprint
+            .then(|| client::fingerprint(shared.sessions.namespace(), headers));
+        let opened = shared.open(presented.credential, client);
         Visit {
             session: opened.session,
             #[cfg(feature = "sealed")]
@@ -165,7 +169,12 @@ impl SessionManager {
             headers.urls = visit.encoder(&ClientAction::Keep, self.now());
             return Ok(headers);
         }
-        let committed = visit.session.commit().await?;
+        #[cfg(feature = "metrics")]
+        let measured = crate::metrics::Commit::begin();
+        let committed = visit.session.commit().await;
+        #[cfg(feature = "metrics")]
+        measured.end(committed.is_ok());
+        let committed = committed?;
         headers.upkeep = committed.upkeep;
         headers.urls = visit.encoder(&committed.client, self.now());
         let transport = self.shared.answers(visit.by);
@@ -243,8 +252,13 @@ impl SessionManager {
             Form::Id => Ok(self.shared.sessions.log_out_subject(subject).await?),
             #[cfg(feature = "sealed")]
             Form::Token(tokens) => {
-                let ended = tokens.end_all(subject).await.map_err(SessionError::from)?;
-                Ok(u64::from(ended))
+                let nobodys = Arc::new(TokenStore::new(tokens.clone(), None));
+                Ok(self
+                    .shared
+                    .sessions
+                    .carried(nobodys)
+                    .log_out_subject(subject)
+                    .await?)
             }
         }
     }
@@ -308,6 +322,15 @@ impl SessionManagerBuilder {
     /// Where a request's scheme is learnt. Default: [`SchemeSource::RequestTarget`].
     pub fn scheme_source(mut self, source: SchemeSource) -> Self {
         self.shared.scheme_source = source;
+        self
+    }
+
+    /// Whether a session remembers what kind of client it began or logged in with, for
+    /// [`client_changed`](session_core::Session::client_changed): 8 bytes of a hash of `User-Agent`, without its version
+    /// numbers. Default: it does, since that writes nothing which would not be written anyway; it makes a record 21 bytes
+    /// longer. Without `User-Agent` in the requests (an API's, say) it tells nothing.
+    pub fn client_fingerprint(mut self, remember: bool) -> Self {
+        self.shared.client_fingerprint = remember;
         self
     }
 
@@ -452,7 +475,7 @@ struct Opened {
 }
 
 impl Shared {
-    fn open(&self, credential: Option<Credential>) -> Opened {
+    fn open(&self, credential: Option<Credential>, client: Option<[u8; 8]>) -> Opened {
         #[cfg(feature = "sealed")]
         if let Form::Token(tokens) = &self.form {
             let text = match credential {
@@ -462,7 +485,10 @@ impl Shared {
             let token = Arc::new(TokenStore::new(tokens.clone(), text));
             let opens = token.clone();
             return Opened {
-                session: self.sessions.open_carried(token.clone(), move || opens.open()),
+                session: self
+                    .sessions
+                    .carried(token.clone())
+                    .open_token(client, move || opens.open()),
                 token: Some(token),
             };
         }
@@ -471,7 +497,7 @@ impl Shared {
             _ => None,
         };
         Opened {
-            session: self.sessions.open(id),
+            session: self.sessions.open_for(id, client),
             #[cfg(feature = "sealed")]
             token: None,
         }

@@ -58,11 +58,12 @@ fn named(page: &str) -> Vec<&str> {
 fn every_test_that_a_page_names_exists() {
     let functions = functions();
     assert!(functions.contains("every_test_that_a_page_names_exists"));
-    for page in ["security.md", "failures.md"] {
+    for page in ["failures.md", "monitoring.md", "security.md"] {
         let text = fs::read_to_string(workspace().join("docs").join(page)).unwrap();
         let named = named(&text);
-        assert!(named.len() > 5, "{page}: {named:?}");
-        for name in named {
+        assert!(named.len() > 3, "{page}: {named:?}");
+        // A metric looks like a test.
+        for name in named.into_iter().filter(|name| !name.ends_with("_total")) {
             assert!(
                 functions.contains(name),
                 "docs/{page} names {name}, which is nowhere"
@@ -93,6 +94,9 @@ fn links_of_the_pages_lead_somewhere() {
     let docs = workspace().join("docs");
     for page in fs::read_dir(&docs).unwrap() {
         let page = page.unwrap().path();
+        if page.is_dir() {
+            continue;
+        }
         let text = fs::read_to_string(&page).unwrap();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.starts_with("http")) {

@@ -4,6 +4,7 @@ mod cart;
 mod catalogue;
 mod failure;
 mod health;
+mod metrics;
 pub mod mode;
 pub mod options;
 mod pages;

@@ -24,6 +24,9 @@ Usage: shop [OPTIONS]
 Options:
   --listen ADDR    where to listen: IP:PORT, or a port of 127.0.0.1; port 0 takes any
                    free one [default: 127.0.0.1:3000]
+  --metrics-listen ADDR
+                   where to serve /metrics for Prometheus, as with --listen: an address that
+                   visitors cannot reach [default: nowhere]
   --store URL      where sessions are kept: memory:, or if built with the feature sqlite
                    sqlite:PATH, dynamodb dynamodb://KEY:SECRET@REGION/TABLE, memcached memcached://HOST,
                    postgres postgres://HOST/DATABASE, redis redis://HOST,
@@ -69,7 +72,7 @@ const DAY: u64 = 24 * 60 * 60;
 #[derive(Debug)]
 pub enum Command {
     /// Serve the shop.
-    Serve(Options),
+    Serve(Box<Options>),
     /// Print [`HELP`].
     Help,
     /// Print the version.
@@ -81,6 +84,8 @@ pub enum Command {
 pub struct Options {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where to serve the metrics.
+    pub metrics_listen: Option<SocketAddr>,
     /// Which store, as a URL.
     pub store: String,
     /// What a visitor has of a session.
@@ -111,6 +116,7 @@ pub fn parse(
     rust_log: Option<OsString>,
 ) -> Result<Command, UsageError> {
     let mut listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 3000));
+    let mut metrics_listen = None;
     let mut store = DEFAULT_STORE.to_owned();
     let mut session = Kind::Stored;
     let mut keys = PathBuf::from(DEFAULT_KEYS);
@@ -124,7 +130,8 @@ pub fn parse(
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("listen") => listen = address(&text(&mut parser, "--listen")?)?,
+            Arg::Long("listen") => listen = address(&mut parser, "--listen")?,
+            Arg::Long("metrics-listen") => metrics_listen = Some(address(&mut parser, "--metrics-listen")?),
             Arg::Long("store") => store = text(&mut parser, "--store")?,
             Arg::Long("session") => session = kind(&text(&mut parser, "--session")?)?,
             Arg::Long("idle") => idle = seconds("--idle", &text(&mut parser, "--idle")?)?,
@@ -145,6 +152,11 @@ pub fn parse(
              cookies: put an HTTPS proxy in front and add --https-proxy, or listen on a loopback address"
         )));
     }
+    if metrics_listen == Some(listen) && listen.port() != 0 {
+        return Err(UsageError(format!(
+            "--metrics-listen {listen} is where visitors are served: metrics are shown on a port of their own"
+        )));
+    }
     if idle.is_zero() {
         return Err(UsageError(
             "--idle 0: no session would last until the next page".to_owned(),
@@ -161,8 +173,9 @@ pub fn parse(
         (None, Some(variable)) => targets("RUST_LOG", &variable.to_string_lossy())?,
         (None, None) => targets("--log", "info")?,
     };
-    Ok(Command::Serve(Options {
+    Ok(Command::Serve(Box::new(Options {
         listen,
+        metrics_listen,
         store,
         session,
         idle,
@@ -172,7 +185,7 @@ pub fn parse(
         node,
         drain,
         log,
-    }))
+    })))
 }
 
 fn text(parser: &mut Parser, option: &str) -> Result<String, UsageError> {
@@ -182,13 +195,14 @@ fn text(parser: &mut Parser, option: &str) -> Result<String, UsageError> {
         .map_err(|_| UsageError(format!("{option}: the value is not UTF-8")))
 }
 
-fn address(value: &str) -> Result<SocketAddr, UsageError> {
+fn address(parser: &mut Parser, option: &str) -> Result<SocketAddr, UsageError> {
+    let value = text(parser, option)?;
     if let Ok(port) = value.parse() {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
     value.parse().map_err(|_| {
         UsageError(format!(
-            "--listen {value:?}: an address is IP:PORT, such as 127.0.0.1:3000 or [::1]:3000, or a port alone"
+            "{option} {value:?}: an address is IP:PORT, such as 127.0.0.1:3000 or [::1]:3000, or a port alone"
         ))
     })
 }
@@ -264,7 +278,7 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Options, String> {
         match parse(line.split_whitespace().map(OsString::from), None) {
-            Ok(Command::Serve(options)) => Ok(options),
+            Ok(Command::Serve(options)) => Ok(*options),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
         }
@@ -274,6 +288,7 @@ mod tests {
     fn defaults_are_what_help_says() {
         let options = parsed("").unwrap();
         assert_eq!(options.listen.to_string(), "127.0.0.1:3000");
+        assert_eq!(options.metrics_listen, None);
         assert_eq!(options.store, DEFAULT_STORE);
         assert_eq!((options.session, options.rewrite_urls), (Kind::Stored, false));
         assert_eq!(options.keys, PathBuf::from(DEFAULT_KEYS));
@@ -289,6 +304,8 @@ mod tests {
             parsed("--listen=[::1]:80 --store memory: --https-proxy --log warn,shop=debug").unwrap();
         assert_eq!(options.listen.to_string(), "[::1]:80");
         assert!(options.https_proxy);
+        let options = parsed("--metrics-listen=9464").unwrap();
+        assert_eq!(options.metrics_listen.unwrap().to_string(), "127.0.0.1:9464");
         let options = parsed("--node=north-1_b --drain 20").unwrap();
         assert_eq!(options.node.unwrap(), "north-1_b");
         assert_eq!(options.drain, Duration::from_secs(20));
@@ -311,6 +328,8 @@ mod tests {
             ("--listen shop.example:80", "127.0.0.1:3000"),
             ("--listen 65536", "127.0.0.1:3000"),
             ("--listen 0.0.0.0:80", "--https-proxy"),
+            ("--metrics-listen all", "--metrics-listen \"all\""),
+            ("--metrics-listen 3000", "where visitors are"),
             ("--node=", "--node \"\""),
             ("--node 10.0.0.1:3000", "--node \"10.0.0.1:3000\""),
             ("--node aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "1 to 32"),

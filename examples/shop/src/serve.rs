@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
-use session_core::{SessionStore, Sweeper};
-use tokio::{net::TcpListener, select, signal, sync::oneshot, time};
+use session_core::{MeteredStore, SessionStore, Sweeper};
+use tokio::{net::TcpListener, select, signal, sync::oneshot, task::JoinHandle, time};
 use tracing::{debug, info, warn};
 
 use crate::{
     SetupError,
     health::{self, Health},
+    metrics::Recorder,
     mode::{KeyFileError, Mode},
     options::Options,
     shop,
@@ -34,7 +35,8 @@ const SWEEP_AT_MOST: usize = 500;
 /// Serves the shop until the process is told to stop (Ctrl-C, or SIGTERM), then lets requests in flight end, for five
 /// seconds at most. With [`Options::drain`] it goes on serving for that time before, and says that it is not ready.
 ///
-/// Once it listens, it prints one line to standard output: `shop: http://127.0.0.1:3000/ (sessions in memory)`.
+/// Once it listens, it prints one line to standard output: `shop: http://127.0.0.1:3000/ (sessions in memory)`; with
+/// [`Options::metrics_listen`] another: `shop: metrics at http://127.0.0.1:9464/metrics`.
 ///
 /// # Errors
 ///
@@ -42,7 +44,11 @@ const SWEEP_AT_MOST: usize = 500;
 pub async fn serve(options: &Options) -> Result<(), ServeError> {
     // Before the address is printed: whoever reads it may stop us at once.
     let stop = stop_signal().map_err(ServeError::Signals)?;
-    let opened = stores::open(&options.store).await?;
+    let metrics = Metrics::of(options.metrics_listen).await?;
+    let mut opened = stores::open(&options.store).await?;
+    if metrics.is_some() {
+        opened.store = Arc::new(MeteredStore::new(opened.store));
+    }
     let mode = Mode::open(options.session, options.rewrite_urls, &options.keys)?.with_idle(options.idle);
     let shop = shop(Arc::clone(&opened.store), &mode, options.https_proxy)?;
     let health = Health::default();
@@ -55,9 +61,12 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
     let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
 
+    let mut lines = format!("shop: http://{address}/ ({})\n", mode.place(&opened.place));
+    if let Some(metrics) = &metrics {
+        lines += &format!("shop: metrics at http://{}/metrics\n", metrics.address);
+    }
     // Not `println!`, which panics when nobody reads.
-    let line = format!("shop: http://{address}/ ({})\n", mode.place(&opened.place));
-    if let Err(error) = io::stdout().write_all(line.as_bytes()) {
+    if let Err(error) = io::stdout().write_all(lines.as_bytes()) {
         debug!(%error, "nobody reads standard output");
     }
     let sweeper = sweep(opened.store);
@@ -78,9 +87,40 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
             Ok(())
         }
     };
-    drop(sweeper);
+    drop((sweeper, metrics));
     info!("stopped");
     ended
+}
+
+/// The metrics of this process, served until this is dropped.
+struct Metrics {
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl Metrics {
+    async fn of(listen: Option<SocketAddr>) -> Result<Option<Self>, ServeError> {
+        let Some(address) = listen else {
+            return Ok(None);
+        };
+        let failed = |source| ServeError::ListenForMetrics { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let recorder = Recorder::install().map_err(|_| ServeError::RecorderTaken)?;
+        let server = axum::serve(listener, recorder.routes());
+        let server = tokio::spawn(async move {
+            if let Err(error) = server.await {
+                warn!(%error, "metrics are no longer served");
+            }
+        });
+        Ok(Some(Self { address, server }))
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
 }
 
 /// Goes on for so long, or until the process is told to stop once more.
@@ -162,6 +202,15 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// The address for metrics cannot be listened on.
+    ListenForMetrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something else in this process records its metrics.
+    RecorderTaken,
     /// The system does not let us wait for signals.
     Signals(io::Error),
 }
@@ -199,6 +248,12 @@ impl fmt::Display for ServeError {
                 SocketAddr::new(address.ip(), 0),
             ),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::ListenForMetrics { address, source } => {
+                write!(f, "--metrics-listen {address}: cannot listen there: {source}")
+            }
+            Self::RecorderTaken => {
+                f.write_str("--metrics-listen: this process records its metrics elsewhere")
+            }
             Self::Signals(source) => write!(f, "cannot wait for signals: {source}"),
         }
     }
@@ -210,7 +265,10 @@ impl error::Error for ServeError {
             Self::Store(error) => Some(error),
             Self::Keys(error) => Some(error),
             Self::Setup(error) => Some(error),
-            Self::Listen { source, .. } | Self::Signals(source) => Some(source),
+            Self::Listen { source, .. } | Self::ListenForMetrics { source, .. } | Self::Signals(source) => {
+                Some(source)
+            }
+            Self::RecorderTaken => None,
         }
     }
 }

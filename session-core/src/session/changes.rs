@@ -92,7 +92,7 @@ impl Changes {
                     let attribute = change(live.attributes.get(name))?;
                     live.attributes.insert(name.clone(), attribute);
                 }
-                Edit::Clear => live.attributes.clear(),
+                Edit::Clear => live.clear(),
             }
         }
         if let Some(log_in) = &self.log_in {

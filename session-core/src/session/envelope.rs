@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::{Buf, Bytes};
 
-use super::Lengths;
+use super::{Lengths, client::is_reserved};
 use crate::{SessionKey, Timestamp, clock::whole_millis};
 
 const FORMAT: u8 = 1;
@@ -111,6 +111,11 @@ impl Live {
         }
         let surplus = self.writes.len().saturating_sub(WRITE_IDS);
         self.writes.drain(..surplus);
+    }
+
+    /// Removes the application's attributes.
+    pub(super) fn clear(&mut self) {
+        self.attributes.retain(|name, _| is_reserved(name));
     }
 
     /// Bytes that this becomes at most.

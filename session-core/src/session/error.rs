@@ -2,6 +2,7 @@
 
 use std::{error, fmt, time::Duration};
 
+use super::client::is_reserved;
 use crate::{Error, ErrorKind, RandomError, codec::CodecError};
 
 /// Why a session could not be used or kept. None of these ever leads to a new anonymous session.
@@ -58,6 +59,9 @@ pub enum SessionError {
         /// Bytes of the refused name.
         len: usize,
     },
+    /// An attribute's name begins with the character NUL: such names are kept for the session's own use. The session is as
+    /// it was.
+    ReservedName,
     /// The system's random number generator failed. There is no weaker fallback.
     Random(RandomError),
 }
@@ -69,10 +73,30 @@ impl SessionError {
         limit: usize,
         attributes: impl Iterator<Item = (&'a str, usize)>,
     ) -> Self {
-        let mut largest: Vec<_> = attributes.map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+        let mut largest: Vec<_> = attributes
+            .filter(|(name, _)| !is_reserved(name))
+            .map(|(name, bytes)| (name.to_owned(), bytes))
+            .collect();
         largest.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         largest.truncate(3);
         Self::TooLarge { size, limit, largest }
+    }
+
+    /// Its kind, as the value of a label.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.kind().label(),
+            Self::Gone => "gone",
+            Self::TooManySessions { .. } => "too_many_sessions",
+            Self::NotFresh { .. } => "not_fresh",
+            Self::Contended { .. } => "contended",
+            Self::Encode { .. } => "encode",
+            Self::Decode { .. } => "decode",
+            Self::TooLarge { .. } => "too_large",
+            Self::InvalidName { .. } => "invalid_name",
+            Self::ReservedName => "reserved_name",
+            Self::Random(_) => "random",
+        }
     }
 
     /// Whether the same request may succeed a little later.
@@ -133,6 +157,9 @@ impl fmt::Display for SessionError {
             }
             Self::InvalidName { len } => {
                 write!(f, "the name of an attribute has 1 to 255 bytes, this one {len}")
+            }
+            Self::ReservedName => {
+                f.write_str("the name of an attribute may not begin with the character NUL")
             }
             Self::Random(error) => error.fmt(f),
         }

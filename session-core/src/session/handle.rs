@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{
     Committed, Lengths, SessionError, Sessions,
     changes::{Change, LogIn},
+    client::{Fingerprint, is_reserved},
     envelope::{Attribute, attribute_len},
     protocol::{Presented, SKEW, State},
     sessions::Inner,
@@ -68,8 +69,8 @@ pub struct SessionInfo {
 }
 
 impl Session {
-    pub(super) fn new(sessions: Sessions, presented: Option<Presented>) -> Self {
-        let state = Mutex::new(State::new(presented));
+    pub(super) fn new(sessions: Sessions, presented: Option<Presented>, client: Option<Fingerprint>) -> Self {
+        let state = Mutex::new(State::new(presented, client));
         Self {
             shared: Arc::new(Shared {
                 sessions,
@@ -93,6 +94,7 @@ impl Session {
             .live
             .attributes
             .get(name)
+            .filter(|_| !is_reserved(name))
             .map(|attribute| decode(self.codecs(), name, attribute))
             .transpose()
     }
@@ -103,7 +105,7 @@ impl Session {
     /// # Errors
     ///
     /// [`SessionError::Encode`] if the codec cannot carry the value, [`SessionError::TooLarge`],
-    /// [`SessionError::InvalidName`]. The session is as it was.
+    /// [`SessionError::InvalidName`], [`SessionError::ReservedName`]. The session is as it was.
     pub async fn insert<T>(&self, name: &str, value: &T) -> Result<(), SessionError>
     where
         T: Serialize + DeserializeOwned,
@@ -162,6 +164,9 @@ impl Session {
     /// Those of loading.
     pub async fn remove(&self, name: &str) -> Result<bool, SessionError> {
         let mut state = self.loaded_to_change().await?;
+        if is_reserved(name) {
+            return Ok(false);
+        }
         let was_there = state.view_mut().live.attributes.remove(name).is_some();
         state.changes.remove(name);
         Ok(was_there)
@@ -174,7 +179,7 @@ impl Session {
     /// Those of loading.
     pub async fn clear(&self) -> Result<(), SessionError> {
         let mut state = self.loaded_to_change().await?;
-        state.view_mut().live.attributes.clear();
+        state.view_mut().live.clear();
         state.changes.clear();
         Ok(())
     }
@@ -192,6 +197,7 @@ impl Session {
             .live
             .attributes
             .keys()
+            .filter(|name| !is_reserved(name))
             .cloned()
             .collect())
     }
@@ -257,7 +263,7 @@ impl Session {
             .is_some_and(|before| *before != subject)
         {
             // What one user left behind, or adds meanwhile, is nothing that the next one may see.
-            state.view_mut().live.attributes.clear();
+            state.view_mut().live.clear();
             state.changes.clear();
         }
         let log_in = LogIn {
@@ -409,6 +415,17 @@ impl Session {
         self.shared.degraded.load(Ordering::Relaxed)
     }
 
+    /// Whether another kind of client presents the session than the one that it began with, or logged in with last, as far as
+    /// both are known ([`Sessions::open_for`]). An event `client_changed` has told of it. It is a reason to ask for the password
+    /// again, say ([`Session::FRESH`]), and no proof: a browser may change its name, and a thief may copy it.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading.
+    pub async fn client_changed(&self) -> Result<bool, SessionError> {
+        Ok(self.loaded().await?.client_changed())
+    }
+
     /// Whether anything was asked of the session in this request. A response that may depend on it must not be cached.
     #[must_use]
     pub fn is_used(&self) -> bool {
@@ -450,7 +467,7 @@ impl Session {
     fn check_size(&self, state: &State, name: &str, attribute: &Attribute) -> Result<(), SessionError> {
         let attributes = &state.view().live.attributes;
         let before = attributes.get(name).map_or(0, |old| attribute_len(name, old));
-        let size = self.inner().max_len(&state.view().live) - before + attribute_len(name, attribute);
+        let size = self.inner().max_len(state) - before + attribute_len(name, attribute);
         let limit = self.shared.sessions.inner.store.profile().limits.max_record;
         if size <= limit && (before > 0 || attributes.len() < usize::from(u16::MAX)) {
             return Ok(());
@@ -475,6 +492,7 @@ impl fmt::Debug for Session {
 
 pub(super) fn check_name(name: &str) -> Result<(), SessionError> {
     match name.len() {
+        _ if is_reserved(name) => Err(SessionError::ReservedName),
         1..=255 => Ok(()),
         len => Err(SessionError::InvalidName { len }),
     }

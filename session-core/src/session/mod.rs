@@ -5,10 +5,13 @@
 //! included.
 
 mod assurance;
+mod burst;
 mod changes;
+mod client;
 mod committed;
 mod envelope;
 mod error;
+mod event;
 mod handle;
 mod limit;
 mod own;
@@ -19,14 +22,21 @@ mod sessions;
 #[cfg(test)]
 mod interleavings;
 #[cfg(test)]
+#[cfg(feature = "metrics")]
+mod monitoring;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+#[cfg(feature = "metrics")]
+pub(crate) use self::tests::{Fate, Scripted};
 pub use self::{
     assurance::Assurance,
     committed::{ClientAction, Committed, Upkeep},
     error::SessionError,
+    event::EVENTS,
     handle::{Session, SessionInfo},
     limit::OnLimit,
     own::OwnSession,

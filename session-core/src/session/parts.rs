@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{
-    Lengths,
+    Lengths, client,
     envelope::{self, Attribute, Envelope, Live, Unreadable},
     handle::check_name,
 };
@@ -27,6 +27,8 @@ pub struct SessionParts {
     pub lengths: Lengths,
     /// How often the id has been renewed.
     pub renewals: u32,
+    /// What stands for the kind of client that it began with ([`Sessions::open_for`](super::Sessions::open_for)).
+    pub client: Option<[u8; 8]>,
     /// The attributes, encoded.
     pub attributes: BTreeMap<String, Encoded>,
 }
@@ -42,6 +44,7 @@ impl SessionParts {
             deadline,
             lengths,
             renewals: 0,
+            client: None,
             attributes: BTreeMap::new(),
         }
     }
@@ -52,14 +55,16 @@ impl SessionParts {
     ///
     /// `Corrupt`, `NewerFormat`.
     pub fn from_data(data: &Bytes) -> Result<Option<Self>, ErrorKind> {
-        let live = match envelope::decode(data) {
+        let mut live = match envelope::decode(data) {
             Ok(Envelope::Live(live)) => live,
             Ok(Envelope::Retired(_)) => return Ok(None),
             Err(Unreadable::Newer(_)) => return Err(ErrorKind::NewerFormat),
             Err(Unreadable::Corrupt(_)) => return Err(ErrorKind::Corrupt),
         };
+        let client = client::take(&mut live);
         let attributes = live.attributes.into_iter();
         Ok(Some(Self {
+            client,
             created_at: live.created_at,
             authenticated_at: live.authenticated_at,
             renewed_at: live.renewed_at,
@@ -83,7 +88,7 @@ impl SessionParts {
             return Err(ErrorKind::Corrupt);
         }
         let attributes = self.attributes.into_iter();
-        let live = Live {
+        let mut live = Live {
             authenticated_at: self.authenticated_at,
             renewed_at: self.renewed_at,
             deadline: self.deadline,
@@ -93,6 +98,7 @@ impl SessionParts {
                 .collect(),
             ..Live::new(self.created_at, self.lengths)
         };
+        client::note(&mut live, self.client);
         Ok(envelope::encode_live(&live).into())
     }
 }
@@ -111,6 +117,7 @@ mod tests {
         parts.authenticated_at = Some(at(2_000));
         parts.renewed_at = at(2_000);
         parts.renewals = 1;
+        parts.client = Some([7; 8]);
         let value = Encoded::new(2, Bytes::from_static(b"[1]"));
         parts.attributes.insert("cart".to_owned(), value.clone());
         let data = parts.clone().into_data().unwrap();

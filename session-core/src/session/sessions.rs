@@ -4,9 +4,11 @@ use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{
     Assurance, OnLimit, Session, SessionError,
-    envelope::{Live, WRITE_IDS, WriteId},
+    burst::Burst,
+    envelope::{WRITE_IDS, WriteId},
+    event::{self, reason},
     limit::PerSubject,
-    protocol::Presented,
+    protocol::{Presented, State},
 };
 use crate::{
     Clock, SessionId, SessionKey, SessionStore, Subject, SystemClock,
@@ -29,6 +31,7 @@ pub(super) struct Inner {
     pub(super) grace: Duration,
     pub(super) on_retired_id: RetiredIdPolicy,
     pub(super) per_subject: Option<PerSubject>,
+    pub(super) unknown_ids: Arc<Burst>,
     pub(super) clock: Arc<dyn Clock>,
     /// Whether the client carries the session itself: nobody else writes it.
     pub(super) carried: bool,
@@ -55,6 +58,7 @@ impl Sessions {
                 grace: Duration::from_secs(30),
                 on_retired_id: RetiredIdPolicy::Report,
                 per_subject: None,
+                unknown_ids: Arc::new(Burst::new(100)),
                 clock: SystemClock::shared(),
                 carried: false,
                 #[cfg(test)]
@@ -68,21 +72,25 @@ impl Sessions {
     /// session is first used.
     #[must_use]
     pub fn open(&self, id: Option<SessionId>) -> Session {
-        Session::new(self.clone(), id.map(Presented::Id))
+        self.open_for(id, None)
     }
 
-    /// The session of a client that carries it itself, in a token that `store` stands for in this one request: it holds at
-    /// most what `open` found, keeps what it is given for the response, and knows what has been ended. `open` is called at
-    /// the session's first use (and again, where that failed) and names the key to load; `None` for no token, or for one
-    /// that is refused.
+    /// [`Sessions::open`], and what stands for the kind of client that the request comes from, if that is known: bytes that
+    /// are the same at each of its requests, such as the beginning of a hash of its `User-Agent`. The session keeps them from its
+    /// first write and from each log-in on; that adds no write. Where another kind of client presents it later,
+    /// [`Session::client_changed`] and an event say so.
+    #[must_use]
+    pub fn open_for(&self, id: Option<SessionId>, client: Option<[u8; 8]>) -> Session {
+        Session::new(self.clone(), id.map(Presented::Id), client)
+    }
+
+    /// These sessions, carried by their clients in tokens: `store` stands for one request's token. It holds at most what that
+    /// opens to, keeps what it is given for the response, and knows what has been ended.
     ///
     /// Such a session has no other writer: it is not renewed but at a log-in or another change of privilege, and remembers no
     /// writes. Its [`Upkeep`](super::Upkeep) is to be run before the response, which carries what it writes.
-    pub fn open_carried(
-        &self,
-        store: Arc<dyn SessionStore>,
-        open: impl Fn() -> Option<SessionKey> + Send + Sync + 'static,
-    ) -> Session {
+    #[must_use]
+    pub fn carried(&self, store: Arc<dyn SessionStore>) -> Self {
         let inner = Inner {
             store,
             renew_every: None,
@@ -90,10 +98,19 @@ impl Sessions {
             carried: true,
             ..(*self.inner).clone()
         };
-        let sessions = Self {
+        Self {
             inner: Arc::new(inner),
-        };
-        Session::new(sessions, Some(Presented::Token(Box::new(open))))
+        }
+    }
+
+    /// The session of a token. `open` is called at its first use (and again, where that failed) and names the key to load;
+    /// `None` for no token, or for one that is refused. `client` is as for [`Sessions::open_for`].
+    pub fn open_token(
+        &self,
+        client: Option<[u8; 8]>,
+        open: impl Fn() -> Option<SessionKey> + Send + Sync + 'static,
+    ) -> Session {
+        Session::new(self.clone(), Some(Presented::Token(Box::new(open))), client)
     }
 
     /// Ends every session of `subject`, now, and tells how many there were: for an account that is disabled, say (OWASP ASVS
@@ -106,7 +123,11 @@ impl Sessions {
     ///
     /// [`SessionError::Store`]: some may live; repeat. `Unsupported` if the store has no index by subject.
     pub async fn log_out_subject(&self, subject: &Subject) -> Result<u64, SessionError> {
-        self.inner.end_all(subject).await
+        let ended = self.inner.end_all(subject).await?;
+        if ended > 0 {
+            event::destroyed(reason::ADMIN, ended, None);
+        }
+        Ok(ended)
     }
 
     /// The store.
@@ -154,11 +175,12 @@ impl fmt::Debug for Sessions {
 
 impl Inner {
     /// Bytes that a session becomes at most in its record.
-    pub(super) fn max_len(&self, live: &Live) -> usize {
-        match self.carried {
-            true => live.max_len() - WRITE_IDS * size_of::<WriteId>(),
-            false => live.max_len(),
-        }
+    pub(super) fn max_len(&self, state: &State) -> usize {
+        let names = match self.carried {
+            true => WRITE_IDS * size_of::<WriteId>(),
+            false => 0,
+        };
+        state.view().live.max_len() + state.reserve() - names
     }
 }
 
@@ -243,6 +265,16 @@ impl SessionsBuilder {
     /// What to do when an old id comes after its grace though the new one is in use. Default: report it.
     pub fn on_retired_id(mut self, policy: RetiredIdPolicy) -> Self {
         self.inner.on_retired_id = policy;
+        self
+    }
+
+    /// How many unknown ids within 60 s are as usual: one more is the event `unknown_ids_burst`, once in 60 s. Default: 100.
+    ///
+    /// Ids of sessions that have expired count like made-up ones, since nothing is left to tell them apart: choose more than
+    /// the visitors who come back too late. It is counted in this process, for all clients together, however many addresses
+    /// they have; of several nodes each counts its own.
+    pub fn unknown_ids_burst(mut self, count: u32) -> Self {
+        self.inner.unknown_ids = Arc::new(Burst::new(count));
         self
     }
 

@@ -502,9 +502,11 @@ async fn id_is_in_no_debug_text() {
 
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Works,
     RequestLost,
+    /// Carried out.
+    ReplyLost,
     /// Carried out, and never answered.
     Hangs,
     /// Given up by the caller, carried out by [`Scripted::deliver`].
@@ -514,7 +516,7 @@ pub(super) enum Fate {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Create,
     Load,
     Update,
@@ -526,7 +528,7 @@ type Script = Box<dyn FnMut(Op) -> Fate + Send>;
 type Deed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The memory store, each call of which ends as a script says.
-pub(super) struct Scripted {
+pub(crate) struct Scripted {
     store: Arc<MemoryStore>,
     script: Mutex<Script>,
     late: Mutex<Vec<Deed>>,
@@ -534,7 +536,7 @@ pub(super) struct Scripted {
 }
 
 impl Scripted {
-    pub(super) fn new(store: MemoryStore) -> Arc<Self> {
+    pub(crate) fn new(store: MemoryStore) -> Arc<Self> {
         let script: Script = Box::new(|_| Fate::Works);
         Arc::new(Self {
             store: Arc::new(store),
@@ -544,8 +546,17 @@ impl Scripted {
         })
     }
 
-    pub(super) fn script(&self, script: impl FnMut(Op) -> Fate + Send + 'static) {
+    pub(crate) fn script(&self, script: impl FnMut(Op) -> Fate + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    pub(super) fn memory(&self) -> Arc<MemoryStore> {
+        self.store.clone()
+    }
+
+    /// What happens just before the next call that is overtaken.
+    pub(super) fn interlude(&self, deed: impl Future<Output = ()> + Send + 'static) {
+        *self.interlude.lock().unwrap() = Some(Box::pin(deed));
     }
 
     pub(super) fn down(&self, down: bool) {
@@ -576,6 +587,7 @@ impl Scripted {
                 return call.await;
             }
             Fate::RequestLost => {}
+            Fate::ReplyLost => drop(call.await),
             Fate::Hangs => {
                 let _ = call.await;
                 std::future::pending::<()>().await;
@@ -758,14 +770,14 @@ async fn call_that_arrives_late_is_not_applied_again_after_eight_others() {
         }
     });
     let (late, others_id) = (store.clone(), id.clone());
-    *store.interlude.lock().unwrap() = Some(Box::pin(async move {
+    store.interlude(async move {
         late.deliver().await;
         for theme in 0..8_u32 {
             let other = others.open(Some(others_id.clone()));
             other.insert("theme", &theme).await.unwrap();
             let _ = other.commit().await.unwrap();
         }
-    }));
+    });
     assert!(session.commit().await.unwrap_err().is_retryable());
     assert_eq!(count(&sessions, &id).await, Some(2));
 }

@@ -171,17 +171,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Ends every token of the subject; `true` if there may have been one.
-    pub(crate) async fn end_all(&self, subject: &Subject) -> Result<bool, session_core::Error> {
-        match &self.revocation {
-            Some(revocation) => revocation.end_all(subject).await,
-            None => Err(session_core::Error::new(
-                session_core::ErrorKind::Unsupported,
-                self.profile.name,
-            )),
-        }
-    }
-
     /// Whether this is a token by its form. Whether it is ours, the keys tell.
     pub(crate) fn is_well_formed(&self, text: &[u8]) -> bool {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

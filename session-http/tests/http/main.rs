@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod budget;
+mod client;
 mod cookies;
 mod csrf;
 mod failures;

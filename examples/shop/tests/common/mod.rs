@@ -19,6 +19,8 @@ pub(crate) struct Shop {
     child: Child,
     /// `http://127.0.0.1:PORT`
     pub(crate) url: String,
+    /// Where its metrics are, if it has the option.
+    pub(crate) metrics: Option<String>,
     log: Option<JoinHandle<String>>,
     secrets: Mutex<Vec<String>>,
     /// By the ids of their sessions.
@@ -41,19 +43,27 @@ impl Shop {
             .spawn()
             .unwrap();
         let log = read(child.stderr.take().unwrap());
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        lines.read_line(&mut line).unwrap();
         let url = line
             .strip_prefix("shop: ")
             .and_then(|rest| rest.split_once("/ (sessions "))
             .unwrap_or_else(|| panic!("the shop did not start: {line:?}"))
             .0
             .to_owned();
+        let metrics = options.contains(&"--metrics-listen").then(|| {
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            let url = line
+                .strip_prefix("shop: metrics at ")
+                .unwrap_or_else(|| panic!("{line:?}"));
+            url.trim_end().to_owned()
+        });
         Self {
             child,
             url,
+            metrics,
             log: Some(log),
             secrets: Mutex::default(),
             tokens: Mutex::default(),

@@ -6,8 +6,9 @@ use super::{Loaded, Phase, Presented, State};
 use crate::{
     ErrorKind, SessionKey, Subject, Timestamp, Version,
     session::{
-        RetiredIdPolicy, SessionError,
+        RetiredIdPolicy, SessionError, client,
         envelope::{self, Cause, Envelope, Live, Retired, Unreadable},
+        event::{self, reason},
         sessions::Inner,
     },
 };
@@ -26,6 +27,8 @@ pub(super) struct Chain {
     pub(super) end: Option<(SessionKey, Found)>,
     /// Whether there are more links than were followed.
     too_deep: bool,
+    /// Whether the session at the end is at its absolute end.
+    expired: bool,
 }
 
 /// A live session in the store.
@@ -102,7 +105,7 @@ impl Inner {
     ) -> Result<bool, SessionError> {
         match self.load(state).await {
             Err(SessionError::Store(error)) if tolerant && error.kind() == ErrorKind::Unavailable => {
-                tracing::warn!(target: "session", %error, "no session: the request goes on without it, read-only");
+                event::store_unreachable(&error);
                 state.go_on_without(error, Live::new(self.clock.now(), self.lengths));
                 Ok(true)
             }
@@ -128,6 +131,10 @@ impl Inner {
             Phase::Stored(loaded) => {
                 state.view.live = loaded.live.clone();
                 state.view.subject.clone_from(&loaded.subject);
+                state.client_changed = client::differs(&loaded.live, state.client);
+                if state.client_changed {
+                    event::client_changed(&loaded.key);
+                }
             }
             _ => state.view.live = Live::new(self.clock.now(), self.lengths),
         }
@@ -145,12 +152,23 @@ impl Inner {
             .map(|(_, retired)| retired.grace_ends)
             .filter(|ended| *ended <= now)
             .max();
-        let Chain { links, end, too_deep } = chain;
+        let Chain {
+            links,
+            end,
+            too_deep,
+            expired,
+        } = chain;
         let Some((end, found)) = end else {
             state.refused = links.last().map(|(_, retired)| retired.new_key);
             // Renewed more often than a request can follow: its browser has, or will have, a newer id.
             state.overtaken = too_deep;
-            tracing::debug!(target: "session", %key, too_deep, "no session under this id");
+            match links.is_empty() {
+                _ if expired => event::expired(&key),
+                // Of a token, who refused it has told.
+                true if self.carried => {}
+                true => self.unknown_id(&key),
+                false => event::stale_id(&key, too_deep),
+            }
             return Ok(Phase::New);
         };
         match verdict {
@@ -158,25 +176,35 @@ impl Inner {
             Verdict::Refused { used_since, cause } => {
                 state.refused = Some(key);
                 state.overtaken = ended.is_some_and(|ended| now.since(ended) < self.grace);
-                tracing::warn!(target: "session", %key, used_since, "a retired id was used after its grace");
+                event::retired_id(&key, used_since);
                 if used_since && cause == Cause::Periodic && self.on_retired_id == RetiredIdPolicy::EndSession
                 {
                     let path = links.iter().map(|(key, _)| *key).collect();
-                    self.end(&Self::loaded(end, false, path, found)).await?;
+                    if self.end(&Self::loaded(end, false, path, found)).await? {
+                        event::destroyed(reason::THEFT, 1, Some(&end));
+                    }
                 }
                 Ok(Phase::New)
             }
             Verdict::Open | Verdict::Resend => {
                 let presented = links.is_empty();
                 if matches!(verdict, Verdict::Resend) {
-                    tracing::info!(target: "session", %key, "a new id never arrived; it is renewed again");
+                    event::renewal_repeated(&key);
                     state.renewal = Some(Cause::Periodic);
                 } else if presented && self.is_renewal_due(&found, now) {
                     state.renewal = Some(Cause::Periodic);
                 }
+                event::loaded(&end);
                 let path = links.iter().map(|(key, _)| *key).collect();
                 Ok(Phase::Stored(Box::new(Self::loaded(end, presented, path, found))))
             }
+        }
+    }
+
+    fn unknown_id(&self, key: &SessionKey) {
+        event::unknown_id(key);
+        if self.unknown_ids.is_exceeded_by_one_more(self.clock.monotonic()) {
+            event::unknown_ids_burst(self.unknown_ids.limit);
         }
     }
 
@@ -214,15 +242,16 @@ impl Inner {
                     links,
                     end: None,
                     too_deep: false,
+                    expired: false,
                 });
             };
             match self.open_envelope(&stored.record.data)? {
                 Envelope::Live(live) if live.deadline <= self.clock.now() => {
-                    tracing::debug!(target: "session", %key, "the session is past its deadline");
                     return Ok(Chain {
                         links,
                         end: None,
                         too_deep: false,
+                        expired: true,
                     });
                 }
                 Envelope::Live(live) => {
@@ -237,6 +266,7 @@ impl Inner {
                         links,
                         end: Some((key, found)),
                         too_deep: false,
+                        expired: false,
                     });
                 }
                 Envelope::Retired(retired) => {
@@ -247,6 +277,7 @@ impl Inner {
                             links,
                             end: None,
                             too_deep: true,
+                            expired: false,
                         });
                     }
                     key = next;

@@ -17,7 +17,9 @@ pub(super) use self::{subject::SKEW, upkeep::Task};
 use super::{
     ClientAction, Committed, SessionError, Sessions, Upkeep,
     changes::Changes,
+    client::{self, Fingerprint},
     envelope::{Cause, Live},
+    event,
     sessions::Inner,
 };
 use crate::{Error, ErrorKind, Record, SessionId, SessionKey, Subject, Version, random_bytes};
@@ -26,6 +28,10 @@ use crate::{Error, ErrorKind, Record, SessionId, SessionKey, Subject, Version, r
 pub(super) struct State {
     /// What the client came with, until the session behind it is ended.
     presented: Option<Presented>,
+    /// What stands for the client, if that is known.
+    client: Option<Fingerprint>,
+    /// Whether the session was another's.
+    client_changed: bool,
     phase: Phase,
     /// What this request changed since the last commit.
     pub(super) changes: Changes,
@@ -42,6 +48,8 @@ pub(super) struct State {
     /// Whether this request was on its way while its id lost its rights, at a log-in say: the browser has, or will
     /// have, a better id than a new session's.
     overtaken: bool,
+    /// The key under which this commit lost a race.
+    raced: Option<SessionKey>,
     /// The failure of a commit after which nobody knows whether the changes were written. Another commit could apply
     /// them twice, so there is none.
     unknown: Option<Error>,
@@ -90,11 +98,13 @@ impl Loaded {
 }
 
 impl State {
-    pub(super) fn new(presented: Option<Presented>) -> Self {
+    pub(super) fn new(presented: Option<Presented>, client: Option<Fingerprint>) -> Self {
         // Replaced when loading; an unloaded session shows nothing.
         let live = Live::new(crate::Timestamp::UNIX_EPOCH, super::Lengths::default());
         Self {
             presented,
+            client,
+            client_changed: false,
             phase: Phase::Unloaded,
             changes: Changes::default(),
             view: View { live, subject: None },
@@ -103,6 +113,7 @@ impl State {
             forget: false,
             refused: None,
             overtaken: false,
+            raced: None,
             unknown: None,
         }
     }
@@ -120,6 +131,15 @@ impl State {
             Phase::Stored(loaded) => Some(loaded),
             _ => None,
         }
+    }
+
+    pub(super) fn client_changed(&self) -> bool {
+        self.client_changed
+    }
+
+    /// Bytes that the next commit may add.
+    pub(super) fn reserve(&self) -> usize {
+        client::reserve(&self.view.live, self.client)
     }
 
     /// Whether the changes, all together, make a difference to what was loaded.
@@ -187,6 +207,7 @@ impl State {
 impl Sessions {
     pub(super) async fn commit(&self, state: &mut State) -> Result<Committed, SessionError> {
         let committed = self.inner.commit(state).await;
+        report(state, &committed);
         if matches!(committed, Err(SessionError::TooManySessions { .. })) {
             state.undo(Live::new(self.inner.clock.now(), self.inner.lengths));
         }
@@ -212,6 +233,24 @@ impl Sessions {
     }
 }
 
+/// Tells what came of a commit. Each conflict is followed by exactly one of `merged`, `gone`, `contended` and `commit_failed`.
+fn report<T>(state: &mut State, committed: &Result<T, SessionError>) {
+    let key = state.stored().map(Loaded::key);
+    if let Some(raced) = &state.raced {
+        event::conflict(raced);
+        if committed.is_ok() {
+            event::merged(key.unwrap_or(raced));
+        }
+    }
+    match committed {
+        Ok(_) => {}
+        Err(SessionError::Gone) => event::gone(key),
+        Err(SessionError::Contended { attempts }) => event::contended(key, *attempts),
+        Err(error) => event::commit_failed(error.label(), error),
+    }
+    state.raced = None;
+}
+
 impl Inner {
     async fn commit(&self, state: &mut State) -> Result<Option<Task>, SessionError> {
         state.check_known()?;
@@ -227,10 +266,13 @@ impl Inner {
                 let due = self.due(loaded);
                 state.changes = Changes::default();
                 if let Err(error) = self.renew(state).await {
-                    tracing::warn!(target: "session", %error, "the id was not renewed");
+                    event::renewal_failed(&error);
                     state.renewal = None;
+                    state.raced = None;
                     return Ok(due);
                 }
+                // Whoever came first renewed it too: there was nothing to merge.
+                state.raced = None;
                 Ok(None)
             }
             Phase::Stored(loaded) if state.renewal.is_some() || state.is_changed(loaded) => {
@@ -316,6 +358,8 @@ use planted;
 struct Attempts {
     made: u32,
     lost: u32,
+    /// The key under which another was faster.
+    raced: Option<SessionKey>,
 }
 
 impl Attempts {

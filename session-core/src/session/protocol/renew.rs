@@ -15,6 +15,7 @@ use crate::{
     session::{
         SessionError,
         envelope::{Cause, Live, Retired, encode_retired},
+        event,
         sessions::Inner,
     },
 };
@@ -41,9 +42,17 @@ enum Step {
 
 impl Inner {
     pub(super) async fn renew(&self, state: &mut State) -> Result<(), SessionError> {
+        let mut attempts = Attempts::default();
+        let outcome = self.renew_in(state, &mut attempts).await;
+        if let Some(key) = attempts.raced {
+            state.raced.get_or_insert(key);
+        }
+        outcome
+    }
+
+    async fn renew_in(&self, state: &mut State, attempts: &mut Attempts) -> Result<(), SessionError> {
         let cause = state.renewal.unwrap_or(Cause::Periodic);
         let write = random_bytes()?;
-        let mut attempts = Attempts::default();
         let mut fresh: Option<Fresh> = None;
         loop {
             let Phase::Stored(old) = &state.phase else {
@@ -67,7 +76,7 @@ impl Inner {
                         && !error.is_retryable()
                     {
                         // The store takes no new record (it is full): what is there can still be changed.
-                        tracing::warn!(target: "session", %error, "the id was not renewed");
+                        event::renewal_failed(error);
                         state.renewal = None;
                         return self.write(state).await;
                     }
@@ -89,12 +98,12 @@ impl Inner {
                     self.admit(state, &own).await?;
                     fresh
                 }
-                Some(fresh) => self.refill(fresh, live, subject, &mut attempts).await?,
+                Some(fresh) => self.refill(fresh, live, subject, attempts).await?,
             };
-            let step = self.retire(old, &current, cause, &mut attempts).await;
+            let step = self.retire(old, &current, cause, attempts).await;
             match step {
                 Ok(Step::Done) => {
-                    tracing::debug!(target: "session", old = %old.key, new = %current.key, "renewed");
+                    event::renewed(&old.key, &current.key);
                     let mut path = old.path.clone();
                     path.push(old.key);
                     let remaining = self.ttl(&current.live)?;
@@ -120,9 +129,8 @@ impl Inner {
                 }
                 Ok(Step::Again) => fresh = Some(current),
                 Ok(Step::Gone) => {
-                    let gone = self.gone(&old.key);
                     self.discard(&current).await;
-                    return Err(gone);
+                    return Err(SessionError::Gone);
                 }
                 Ok(Step::Rebased(newer)) => {
                     let renewed_by_another = newer.key != old.key;
@@ -189,14 +197,14 @@ impl Inner {
                 }
                 Err(error) => match error.kind() {
                     // Nobody else knows the key, but "log out everywhere" finds it by its subject.
-                    ErrorKind::NotFound => return Err(self.gone(&fresh.key)),
+                    ErrorKind::NotFound => return Err(SessionError::Gone),
                     ErrorKind::Conflict | ErrorKind::Unavailable => {
                         match error.kind() {
                             ErrorKind::Unavailable => attempts.after_loss(error).await?,
                             _ => attempts.after_conflict().await?,
                         }
                         match self.store.load(&fresh.key).await? {
-                            None => return Err(self.gone(&fresh.key)),
+                            None => return Err(SessionError::Gone),
                             Some(stored) => {
                                 fresh.version = stored.version;
                                 if stored.record == record {
@@ -263,10 +271,9 @@ impl Inner {
         {
             return Ok(Step::Done);
         }
-        if error.kind() == ErrorKind::Conflict
-            && let Err(contended) = attempts.after_conflict().await
-        {
-            return Err(contended);
+        if error.kind() == ErrorKind::Conflict {
+            attempts.raced = Some(old.key);
+            attempts.after_conflict().await?;
         }
         let open = chain.is_open(self.clock.now());
         let mut path = old.path.clone();
@@ -284,7 +291,7 @@ impl Inner {
     /// Removes the new record. If that fails, nobody has its id; it ends by itself.
     async fn discard(&self, fresh: &Fresh) {
         if let Err(error) = self.store.delete(&fresh.key, Some(fresh.version)).await {
-            tracing::info!(target: "session", key = %fresh.key, %error, "an unused record is left to expire");
+            event::record_left(&fresh.key, &error);
         }
     }
 

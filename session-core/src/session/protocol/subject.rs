@@ -12,7 +12,13 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, SessionKey, Subject, Subjects, Version,
-    session::{OnLimit, SessionError, envelope::Live, limit::PerSubject, sessions::Inner},
+    session::{
+        OnLimit, SessionError,
+        envelope::Live,
+        event::{self, reason},
+        limit::PerSubject,
+        sessions::Inner,
+    },
 };
 
 /// Clocks of an application's nodes that differ by no more are right.
@@ -103,13 +109,15 @@ impl Inner {
     }
 
     /// Ends a session of the subject's, in all its records, wherever it has gone since. One that has become another
-    /// subject's meanwhile is left alone.
-    async fn end_owned(&self, subject: &Subject, session: Owned) -> Result<(), SessionError> {
+    /// subject's meanwhile is left alone. `false` if nothing was there to end any more.
+    async fn end_owned(&self, subject: &Subject, session: Owned) -> Result<bool, SessionError> {
+        let mut ended = false;
         for (key, path, found) in session.records {
-            self.end_of(&Self::loaded(key, false, path, found), Some(subject))
+            ended |= self
+                .end_of(&Self::loaded(key, false, path, found), Some(subject))
                 .await?;
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Ends one of the subject's other sessions; `false` if `key` leads to none.
@@ -137,7 +145,9 @@ impl Inner {
             return Ok(false);
         }
         let loaded: Loaded = Self::loaded(key, false, path, found);
-        self.end_of(&loaded, Some(subject)).await?;
+        if self.end_of(&loaded, Some(subject)).await? {
+            event::destroyed(reason::ELSEWHERE, 1, Some(&key));
+        }
         Ok(true)
     }
 
@@ -184,14 +194,7 @@ impl Inner {
         if others.len() < limit {
             return Ok(());
         }
-        tracing::warn!(
-            target: "session",
-            event = "too_many_sessions",
-            limit,
-            sessions = others.len() + 1,
-            ?on_limit,
-            "a log-in found its subject at the limit"
-        );
+        event::too_many_sessions(limit, others.len() + 1, on_limit);
         if on_limit == OnLimit::Refuse {
             return Err(SessionError::TooManySessions { limit });
         }
@@ -199,14 +202,16 @@ impl Inner {
             .into_iter()
             .partition(|other| comes_after(other, own) && !planted!(self, EachEndsTheOther));
         if newer.len() >= limit {
-            return Err(self.gone(&own.key));
+            return Err(SessionError::Gone);
         }
         older.sort_by_key(|other| other.live().authenticated_at);
         // Of the older ones those stay that have a place beside the newer and this one.
         let surplus = (older.len() + newer.len() + 1).saturating_sub(limit);
         for oldest in older.drain(..surplus) {
-            tracing::info!(target: "session", key = %oldest.key(), "ended: its subject has too many sessions");
-            self.end_owned(subject, oldest).await?;
+            let key = oldest.key();
+            if self.end_owned(subject, oldest).await? {
+                event::destroyed(reason::LIMIT, 1, Some(&key));
+            }
         }
         Ok(())
     }
@@ -220,7 +225,7 @@ impl Inner {
                 Err(error) => error,
             };
             if !error.is_retryable() || attempts.after_loss(error.clone()).await.is_err() {
-                tracing::info!(target: "session", key = %own.key, %error, "an unused record is left to expire");
+                event::record_left(&own.key, &error);
                 return;
             }
         }

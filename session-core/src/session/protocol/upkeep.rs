@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Loaded;
 use crate::{
     ErrorKind, SessionKey, Subject, Version,
-    session::{SessionError, envelope::Live, sessions::Inner},
+    session::{SessionError, envelope::Live, event, sessions::Inner},
 };
 
 /// A write that need not delay the response.
@@ -45,7 +45,13 @@ impl Inner {
 
     pub(in crate::session) async fn upkeep(&self, task: Task) {
         let (key, outcome) = match task {
-            Task::Touch { key, ttl } => (key, self.store.touch(&key, ttl).await.map_err(SessionError::from)),
+            Task::Touch { key, ttl } => {
+                let touched = self.store.touch(&key, ttl).await.map_err(SessionError::from);
+                if touched.is_ok() {
+                    event::touched(&key);
+                }
+                (key, touched)
+            }
             Task::Confirm {
                 key,
                 version,
@@ -57,7 +63,7 @@ impl Inner {
             Ok(()) => {}
             // Logged out, or renewed, meanwhile: as it should be.
             Err(error) if error.store_kind() == Some(ErrorKind::NotFound) => {}
-            Err(error) => tracing::warn!(target: "session", %key, %error, "the idle time was not begun anew"),
+            Err(error) => event::upkeep_failed(&key, &error),
         }
     }
 

@@ -4,8 +4,9 @@ use super::{Attempts, Loaded, Phase, State, load::Chain, planted, subject::Own};
 use crate::{
     Error, ErrorKind, SessionId, SessionKey, Subject, Version, random_bytes,
     session::{
-        SessionError,
+        SessionError, client,
         envelope::{Live, WriteId},
+        event,
         sessions::Inner,
     },
 };
@@ -24,6 +25,7 @@ impl Inner {
             return Err(SessionError::Gone);
         }
         let mut live = state.view.live.clone();
+        client::note(&mut live, state.client);
         self.name_write(&mut live, random_bytes()?);
         let subject = state.view.subject.clone();
         if planted!(self, RoomIsMadeFirst)
@@ -51,7 +53,7 @@ impl Inner {
             };
             self.admit(state, &own).await?;
         }
-        tracing::debug!(target: "session", %key, "created");
+        event::created(&key);
         let remaining = self.ttl(&live)?;
         state.written(Loaded {
             key,
@@ -152,8 +154,14 @@ impl Inner {
                     return Ok(());
                 }
                 Err(error) => match error.kind() {
-                    ErrorKind::NotFound => return Err(self.gone(&loaded.key)),
-                    ErrorKind::Conflict => attempts.after_conflict().await?,
+                    ErrorKind::NotFound => return Err(SessionError::Gone),
+                    ErrorKind::Conflict => {
+                        // With a call on its way it may have been that call.
+                        if lost.is_none() {
+                            state.raced.get_or_insert(loaded.key);
+                        }
+                        attempts.after_conflict().await?;
+                    }
                     ErrorKind::Unavailable => {
                         let base = loaded.live.writes.last().copied();
                         lost.get_or_insert(Lost {
@@ -181,6 +189,9 @@ impl Inner {
     ) -> Result<(Live, Option<Subject>), SessionError> {
         let (mut live, mut subject) = (loaded.live.clone(), loaded.subject.clone());
         state.changes.apply(&mut live, &mut subject)?;
+        if state.changes.logs_in().is_some() {
+            client::note(&mut live, state.client);
+        }
         if planted!(self, OneWriteId) {
             live.writes.clear();
         }
@@ -217,14 +228,14 @@ impl Inner {
         path.extend(chain.passed());
         let presented = loaded.presented && chain.links.is_empty();
         let Some((key, found)) = chain.end else {
-            return Err(self.gone(&loaded.key));
+            return Err(SessionError::Gone);
         };
         if found.live.writes.contains(&write) {
             state.written(Self::loaded(key, presented, path, found));
             return Ok(true);
         }
         if !open {
-            return Err(self.gone(&loaded.key));
+            return Err(SessionError::Gone);
         }
         if let Some(Lost { error, base }) = lost {
             // With the write before ours forgotten, ours may have been there and been forgotten too.
@@ -232,15 +243,8 @@ impl Inner {
             if !known && !planted!(self, OneWriteId) {
                 return Err(error.clone().into());
             }
-        } else {
-            tracing::debug!(target: "session", key = %loaded.key, "conflict: applied again to the newer state");
         }
         state.phase = Phase::Stored(Box::new(Self::loaded(key, presented, path, found)));
         Ok(false)
-    }
-
-    pub(super) fn gone(&self, key: &SessionKey) -> SessionError {
-        tracing::info!(target: "session", %key, "ended meanwhile: nothing was written");
-        SessionError::Gone
     }
 }

@@ -47,6 +47,8 @@ struct SessionClaims {
     idle: u64,
     absolute: u64,
     renewals: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
 }
 
 /// What every format has.
@@ -97,6 +99,7 @@ impl JwtClaims {
         let mut parts = SessionParts::new(latest, latest, Lengths::new(Duration::MAX, Duration::MAX));
         parts.authenticated_at = Some(latest);
         parts.renewals = u32::MAX;
+        parts.client = Some([0; 8]);
         Self::without_attributes(issuer, audience, namespace, claims, &parts)
     }
 
@@ -133,6 +136,7 @@ impl JwtClaims {
                 idle: millis(parts.lengths.idle()),
                 absolute: millis(parts.lengths.absolute()),
                 renewals: parts.renewals,
+                client: parts.client.as_ref().map(|client| encode(client)),
             },
             attributes: BTreeMap::new(),
         }
@@ -151,6 +155,7 @@ impl JwtClaims {
         parts.authenticated_at = session.authenticated.map(at);
         parts.renewed_at = at(session.renewed);
         parts.renewals = session.renewals;
+        parts.client = session.client.as_deref().map(decode_array).transpose()?;
         let attributes = self.attributes.into_iter();
         parts.attributes = attributes
             .map(|(name, value)| {
