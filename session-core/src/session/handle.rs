@@ -70,7 +70,11 @@ pub struct SessionInfo {
 
 impl Session {
     pub(super) fn new(sessions: Sessions, presented: Option<Presented>, client: Option<Fingerprint>) -> Self {
-        let state = Mutex::new(State::new(presented, client));
+        Self::with_state(sessions, State::new(presented, client))
+    }
+
+    fn with_state(sessions: Sessions, state: State) -> Self {
+        let state = Mutex::new(state);
         Self {
             shared: Arc::new(Shared {
                 sessions,
@@ -80,6 +84,21 @@ impl Session {
                 state,
             }),
         }
+    }
+
+    /// Another handle on the session that this one reached, not loaded yet: what it tells is as of its own first use. For a
+    /// connection that outlives its request (a WebSocket, server-sent events, a long download): one handle for each message
+    /// or once in a while tells whether the visitor is still logged in, and its changes are written by
+    /// [`Session::commit`](Self::commit), which hands no id out.
+    ///
+    /// It follows periodic renewals that other requests made, however long ago, and presents itself as no client does: no
+    /// grace is given and no id renewed; the idle time begins anew where the [`Upkeep`](super::Upkeep) of a commit is run. Log-out and expiry end it, and so does a log-in or another change of
+    /// privilege ([`Session::renew`]) in another request: the connection was opened with fewer rights, so open another.
+    ///
+    /// A handle that was never used gives one that loads what the request presented.
+    pub async fn reopen(&self) -> Self {
+        let state = self.shared.state.lock().await.reopened();
+        Self::with_state(self.shared.sessions.clone(), state)
     }
 
     /// The attribute `name`; `None` if there is none.

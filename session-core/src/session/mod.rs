@@ -20,6 +20,8 @@ mod protocol;
 mod sessions;
 
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod interleavings;
 #[cfg(test)]
 #[cfg(feature = "metrics")]

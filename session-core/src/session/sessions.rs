@@ -110,7 +110,7 @@ impl Sessions {
         client: Option<[u8; 8]>,
         open: impl Fn() -> Option<SessionKey> + Send + Sync + 'static,
     ) -> Session {
-        Session::new(self.clone(), Some(Presented::Token(Box::new(open))), client)
+        Session::new(self.clone(), Some(Presented::Token(Arc::new(open))), client)
     }
 
     /// Ends every session of `subject`, now, and tells how many there were: for an account that is disabled, say (OWASP ASVS

@@ -45,8 +45,6 @@ struct Slot {
     claims: Claims,
     version: Version,
     not_after: Option<Timestamp>,
-    /// Whether the revocation has been asked.
-    is_known_to_live: bool,
     /// The token to hand out, if it has changed.
     written: Option<String>,
 }
@@ -108,7 +106,6 @@ impl TokenStore {
                 .ok()
                 .flatten()
                 .map(|parts| parts.deadline),
-            is_known_to_live: false,
             written: None,
             claims,
         }
@@ -247,7 +244,6 @@ impl SessionStore for TokenStore {
             claims,
             version,
             not_after: Some(not_after),
-            is_known_to_live: true,
             written: None,
         };
         self.put(slot, version)
@@ -260,15 +256,12 @@ impl SessionStore for TokenStore {
         let Some(slot) = self.find(key) else {
             return Ok(None);
         };
-        if let (Some(revocation), false) = (&self.shared.revocation, slot.is_known_to_live) {
-            if let Some(refused) = refused(revocation, &slot.claims).await? {
-                event::token_refused(refused.reason(), refused.is_ordinary());
-                self.remove(key);
-                return Ok(None);
-            }
-            if let Some(presented) = &mut self.slots().presented {
-                presented.is_known_to_live = true;
-            }
+        if let Some(revocation) = &self.shared.revocation
+            && let Some(refused) = refused(revocation, &slot.claims).await?
+        {
+            event::token_refused(refused.reason(), refused.is_ordinary());
+            self.remove(key);
+            return Ok(None);
         }
         let record = Record::new(slot.claims.data)
             .with_subject(slot.claims.subject)

@@ -121,11 +121,13 @@ impl Inner {
         let key = match &state.presented {
             Some(Presented::Id(id)) => Some(id.key(&self.namespace)),
             Some(Presented::Token(open)) => open(),
+            Some(Presented::Connection(key)) => Some(*key),
             None => None,
         };
-        let phase = match key {
-            Some(key) => self.reach(key, state).await?,
-            None => Phase::New,
+        let phase = match (key, &state.presented) {
+            (Some(key), Some(Presented::Connection(_))) => self.reach_again(key).await?,
+            (Some(key), _) => self.reach(key, state).await?,
+            (None, _) => Phase::New,
         };
         match &phase {
             Phase::Stored(loaded) => {
@@ -140,6 +142,20 @@ impl Inner {
         }
         state.phase = phase;
         Ok(())
+    }
+
+    /// A connection presents no id that could have been copied: it follows periodic renewals however long ago they were. A log-in
+    /// it does not follow, for whoever opened it before must not come into the rights of whoever logged in.
+    async fn reach_again(&self, key: SessionKey) -> Result<Phase, SessionError> {
+        let Chain { links, end, .. } = self.follow_to_the_end(key).await?;
+        let is_anothers = links.iter().any(|(_, retired)| retired.cause == Cause::Privilege);
+        let path = links.into_iter().map(|(key, _)| key).collect();
+        Ok(match end {
+            Some((end, found)) if !is_anothers => {
+                Phase::Stored(Box::new(Self::loaded(end, false, path, found)))
+            }
+            _ => Phase::New,
+        })
     }
 
     async fn reach(&self, key: SessionKey, state: &mut State) -> Result<Phase, SessionError> {

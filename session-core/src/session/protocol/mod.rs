@@ -11,7 +11,7 @@ mod subject;
 mod upkeep;
 mod write;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub(super) use self::{subject::SKEW, upkeep::Task};
 use super::{
@@ -56,10 +56,13 @@ pub(super) struct State {
 }
 
 /// What a client comes with.
+#[derive(Clone)]
 pub(super) enum Presented {
     Id(SessionId),
     /// A token: opened at the session's first use, if it can be.
-    Token(Box<dyn Fn() -> Option<SessionKey> + Send + Sync>),
+    Token(Arc<dyn Fn() -> Option<SessionKey> + Send + Sync>),
+    /// Nothing but a connection, on which this session was reached before.
+    Connection(SessionKey),
 }
 
 enum Phase {
@@ -131,6 +134,15 @@ impl State {
             Phase::Stored(loaded) => Some(loaded),
             _ => None,
         }
+    }
+
+    /// For another handle on this connection.
+    pub(super) fn reopened(&self) -> Self {
+        let presented = match &self.phase {
+            Phase::Stored(loaded) => Some(Presented::Connection(loaded.key)),
+            _ => self.presented.clone(),
+        };
+        Self::new(presented, self.client)
     }
 
     pub(super) fn client_changed(&self) -> bool {
