@@ -28,15 +28,25 @@ pub(crate) trait Contestant: Send + Sync + 'static {
     async fn load(&self, held: &Held) -> Result<()>;
     async fn update(&self, held: &mut Held) -> Result<()>;
     async fn touch(&self, held: &Held) -> Result<()>;
+    /// What a page costs that only reads: the session is read, and lives on.
+    async fn visit(&self, held: &Held) -> Result<()> {
+        self.load(held).await?;
+        self.touch(held).await
+    }
     async fn delete(&self, held: &Held) -> Result<()>;
 }
 
+/// Where the idle time begins anew at most once a minute, a visitor who asks once a second costs one touch in so many visits.
+pub(crate) const TOUCH_EVERY: u32 = 60;
+
 /// What a caller knows of a session of its own.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub(crate) id: [u8; 32],
     /// Of the last write, where the contestant has such a thing.
     pub(crate) version: [u8; 16],
+    /// What the contestant calls it, if it chooses names by itself.
+    pub(crate) name: Option<Box<str>>,
 }
 
 impl Held {
@@ -46,6 +56,7 @@ impl Held {
         Self {
             id,
             version: version(),
+            name: None,
         }
     }
 }
@@ -60,12 +71,20 @@ pub(crate) enum Operation {
     Create,
     Update,
     Touch,
+    Visit,
     Delete,
 }
 
 impl Operation {
     /// In the order in which a round calls them: what was created is there to be deleted.
-    pub(crate) const ALL: [Self; 5] = [Self::Load, Self::Update, Self::Touch, Self::Create, Self::Delete];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Load,
+        Self::Update,
+        Self::Touch,
+        Self::Visit,
+        Self::Create,
+        Self::Delete,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -73,6 +92,7 @@ impl Operation {
             Self::Create => "create",
             Self::Update => "update",
             Self::Touch => "touch",
+            Self::Visit => "visit",
             Self::Delete => "delete",
         }
     }
@@ -124,16 +144,17 @@ impl Contest {
     /// Makes the sessions of each.
     pub(crate) async fn prepare(
         contestants: Vec<Arc<dyn Contestant>>,
+        sessions: usize,
         progress: &mut Progress,
     ) -> Result<Self> {
         let mut sides = Vec::new();
         for contestant in contestants {
-            progress.tell(&format!("{POPULATION} sessions of {}", contestant.name()));
+            progress.tell(&format!("{sessions} sessions of {}", contestant.name()));
             let callers = 64;
             let mut tasks = JoinSet::new();
             for caller in 0..callers {
                 let contestant = Arc::clone(&contestant);
-                let count = POPULATION / callers + usize::from(caller < POPULATION % callers);
+                let count = sessions / callers + usize::from(caller < sessions % callers);
                 tasks.spawn(async move {
                     let mut own = Vec::with_capacity(count);
                     for _ in 0..count {
@@ -142,7 +163,7 @@ impl Contest {
                     Result::Ok(own)
                 });
             }
-            let mut population = Vec::with_capacity(POPULATION);
+            let mut population = Vec::with_capacity(sessions);
             while let Some(own) = tasks.join_next().await {
                 population.extend(own??);
             }
@@ -289,6 +310,7 @@ async fn call(
             Operation::Create => contestant.create().await.map(|held| own.push(held)),
             Operation::Update => contestant.update(&mut own[at]).await,
             Operation::Touch => contestant.touch(&own[at]).await,
+            Operation::Visit => contestant.visit(&own[at]).await,
             Operation::Delete => contestant.delete(&own[at]).await,
         };
         last = Instant::now();

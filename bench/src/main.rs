@@ -1,12 +1,15 @@
 //! What the stores cost, beside their peers: see README.md.
 
+mod actix;
 mod contest;
 mod memcached;
+mod memory;
 mod options;
 mod ours;
 mod peer;
 mod postgres;
 mod raw;
+mod redis;
 mod report;
 mod sweep;
 
@@ -31,6 +34,9 @@ async fn main() -> ExitCode {
             Ok(())
         }
         Command::Memcached(options) => memcached::contest(&options).await,
+        Command::Memory(options) => memory::contest(&options).await,
+        Command::MemoryExpiry(options) => memory::expiry(&options).await,
+        Command::Redis(options) => redis::contest(&options).await,
         Command::Postgres(options) => postgres::contest(&options).await,
         Command::PostgresSweep(options) => postgres::sweep(&options).await,
     };

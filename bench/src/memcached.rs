@@ -7,7 +7,7 @@ use session_testbed::{Memcached, MemcachedServer};
 
 use crate::{
     Result,
-    contest::{Contest, Contestant},
+    contest::{Contest, Contestant, POPULATION},
     options::Options,
     ours::Ours,
     raw::memcached::Raw,
@@ -50,7 +50,7 @@ pub(crate) async fn contest(options: &Options) -> Result<()> {
         Arc::new(raw("memcache, 10", 10).await?),
         Arc::new(raw("memcache, each", callers).await?),
     ];
-    let mut contest = Contest::prepare(contestants, &mut progress).await?;
+    let mut contest = Contest::prepare(contestants, POPULATION, &mut progress).await?;
     let rows = contest.rows(options, &mut progress).await?;
     report::conclude(&told, WHO, &contest.names(), &rows, options)
 }

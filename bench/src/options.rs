@@ -14,27 +14,30 @@ Usage: session-bench COMMAND [OPTIONS]
 
 Commands:
   memcached          session-memcached and its client, one command a call, on one server
+  memory             MemoryStore and tower-sessions-memory-store, in this process
+  memory-expiry      how long calls of MemoryStore take while many sessions expire
   postgres           session-postgres, tower-sessions-sqlx-store and the bare client on one server
   postgres-sweep     how long loads take while session-postgres removes expired records
+  redis              session-redis, tower-sessions-redis-store, actix-session and the bare client on one server
 
 Options:
-  --url URL          an existing server [default: one in a container]: memcached://HOST:PORT, to which
+  --url URL          an existing server [default: one in a container]: memcached://HOST:PORT or redis://HOST:PORT, to which
                      sessions are added, or postgres://USER:PASSWORD@HOST/DATABASE, in which the schema
                      session_bench is dropped, made and dropped
   --json FILE        writes the figures to a file, too
   --size BYTES       data of a session [default: 1024]
   --help             print this and stop
 
-Options of memcached and postgres:
-  --only OPERATION   load, update, touch, create or delete (what was created); may come again
+Options of memcached, memory, postgres and redis:
+  --only OPERATION   load, update, touch, visit, create or delete (what was created); may come again
                      [default: all of them]
   --callers N        callers at once; one alone is measured anyway [default: 64]
   --rounds N         rounds, of which the median is reported [default: 5]
   --seconds N        how long each operation of each contestant is called in a round [default: 2]
 
-Options of postgres-sweep:
-  --rows N           expired records [default: 1000000]
-  --seconds N        how long loads are measured before the sweep [default: 15]
+Options of memory, memory-expiry and postgres-sweep:
+  --rows N           sessions, those that expire, expired records [default: 1000000]
+  --seconds N        how long loads are measured before the sweep or the end [default: 15; 5]
 ";
 
 /// What the command line asks for.
@@ -42,6 +45,9 @@ Options of postgres-sweep:
 pub(crate) enum Command {
     Help,
     Memcached(Options),
+    Memory(Options),
+    MemoryExpiry(Options),
+    Redis(Options),
     Postgres(Options),
     PostgresSweep(Options),
 }
@@ -67,6 +73,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     };
     let (command, seconds): (fn(Options) -> Command, f64) = match argument {
         Arg::Value(name) if name == "memcached" => (Command::Memcached, 2.0),
+        Arg::Value(name) if name == "memory" => (Command::Memory, 2.0),
+        Arg::Value(name) if name == "memory-expiry" => (Command::MemoryExpiry, 5.0),
+        Arg::Value(name) if name == "redis" => (Command::Redis, 2.0),
         Arg::Value(name) if name == "postgres" => (Command::Postgres, 2.0),
         Arg::Value(name) if name == "postgres-sweep" => (Command::PostgresSweep, 15.0),
         Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
@@ -109,7 +118,7 @@ fn operation(parser: &mut Parser) -> Result<Operation, lexopt::Error> {
     Operation::ALL
         .into_iter()
         .find(|operation| operation.name() == name)
-        .ok_or_else(|| "--only: load, update, touch, create or delete is expected".into())
+        .ok_or_else(|| "--only: load, update, touch, visit, create or delete is expected".into())
 }
 
 fn positive(parser: &mut Parser) -> Result<usize, lexopt::Error> {

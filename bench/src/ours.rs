@@ -4,7 +4,7 @@ use session_core::{Record, SessionKey, SessionStore, Version, async_trait};
 
 use crate::{
     Result,
-    contest::{Contestant, Held, TTL},
+    contest::{Contestant, Held, TOUCH_EVERY, TTL},
 };
 
 /// A store of this repository, whatever is behind it.
@@ -60,6 +60,15 @@ impl<S: SessionStore> Contestant for Ours<S> {
 
     async fn touch(&self, held: &Held) -> Result<()> {
         Ok(self.store.touch(&key(held), TTL).await?)
+    }
+
+    /// As `Session` does: it touches at most once a minute.
+    async fn visit(&self, held: &Held) -> Result<()> {
+        self.load(held).await?;
+        match fastrand::u32(..TOUCH_EVERY) {
+            0 => self.touch(held).await,
+            _ => Ok(()),
+        }
     }
 
     async fn delete(&self, held: &Held) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Attributes of a session.
-const ATTRIBUTES: usize = 8;
+pub(crate) const ATTRIBUTES: usize = 8;
 
 /// A store of tower-sessions, whatever is behind it.
 pub(crate) struct Peer<S> {

@@ -16,7 +16,7 @@ use tower_sessions_sqlx_store::{PostgresStore as PeerStore, sqlx as peer_sqlx};
 
 use crate::{
     Result,
-    contest::{Contest, Contestant},
+    contest::{Contest, Contestant, POPULATION},
     options::Options,
     ours::Ours,
     peer::Peer,
@@ -60,7 +60,7 @@ pub(crate) async fn contest(options: &Options) -> Result<()> {
         Arc::new(Raw::new("sqlx, pool", Source::Pool(pool), &pooled, size).await?),
         Arc::new(Raw::new("sqlx, bare", Source::Bare(bare), &format!("{SCHEMA}.bare"), size).await?),
     ];
-    let mut contest = Contest::prepare(contestants, &mut progress).await?;
+    let mut contest = Contest::prepare(contestants, POPULATION, &mut progress).await?;
     // As the server does by itself after a minute: a plan that is made before knows nothing of the tables.
     server.execute("VACUUM (ANALYZE)").await?;
     let rows = contest.rows(options, &mut progress).await?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Result,
-    contest::{Figures, Operation, POPULATION, Row},
+    contest::{Figures, Operation, Row},
     options::Options,
 };
 
@@ -53,7 +53,7 @@ pub(crate) fn conclude(
 ) -> Result<()> {
     let (size, seconds) = (options.size, options.length.as_secs_f64());
     println!(
-        "{server}\n{who}\n{POPULATION} sessions of {size} bytes; {} rounds of {seconds} s",
+        "{server}\n{who}\nsessions of {size} bytes; {} rounds of {seconds} s",
         options.rounds
     );
     print!("{}", contest(names, rows));
@@ -62,7 +62,6 @@ pub(crate) fn conclude(
         &json!({
             "server": server,
             "contestants": who,
-            "sessions": POPULATION,
             "bytes": size,
             "rounds": options.rounds,
             "seconds": seconds,
@@ -80,6 +79,9 @@ fn what(operation: Operation) -> &'static str {
             "a session is replaced, if it has the version that the caller knows (tower-sessions: in any case)"
         }
         Operation::Touch => "a session's life begins anew (tower-sessions: the session is saved)",
+        Operation::Visit => {
+            "a live session is read, and lives on (ours touches at most once a minute: here once in 60 visits; others each time)"
+        }
         Operation::Delete => "a live session is removed",
     }
 }

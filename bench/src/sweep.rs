@@ -64,7 +64,7 @@ pub(crate) async fn run(
     progress: &mut Progress,
 ) -> Result<Swept> {
     let ours: Arc<dyn Contestant> = Arc::new(Ours::new("session-postgres", Arc::clone(&store), options.size));
-    let live: Arc<[Held]> = Contest::prepare(vec![Arc::clone(&ours)], progress)
+    let live: Arc<[Held]> = Contest::prepare(vec![Arc::clone(&ours)], POPULATION, progress)
         .await?
         .population()
         .into();

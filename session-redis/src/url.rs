@@ -180,6 +180,8 @@ fn tls() -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use session_core::SessionStore;
+
     use super::*;
 
     fn refused(url: &str) -> String {
@@ -206,7 +208,8 @@ mod tests {
         let url = "redis://ann:horse@127.0.0.1:7000/3?prefix=a/b-c_d.e:&max_record=100&read_ms=1&write_ms=20\
                    &connect_ms=3&wait_replicas=2&wait_ms=4&may_evict=false";
         let builder = read(url).unwrap();
-        assert!(!builder.may_evict && read("redis://h").unwrap().may_evict);
+        let may_evict = |url| read(url).unwrap().build().unwrap().profile().limits.may_evict;
+        assert!(!may_evict(url) && may_evict("redis://h"));
         assert_eq!((builder.prefix.as_str(), builder.max_record), ("a/b-c_d.e:", 100));
         let millis = [builder.read, builder.write, builder.connect].map(|length| length.as_millis());
         assert_eq!(millis, [1, 20, 3]);

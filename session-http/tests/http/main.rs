@@ -12,6 +12,7 @@ mod identity;
 mod manager;
 mod outage;
 mod renewal;
+mod streams;
 mod support;
 #[cfg(feature = "jwt")]
 mod tokens;
