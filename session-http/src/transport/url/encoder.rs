@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use zeroize::Zeroizing;
 
-use super::UrlConfig;
+use super::{UrlConfig, is_dots};
 
 /// Writes the session into URLs of this site, for a client that keeps no cookies. Cheap to clone.
 ///
@@ -80,6 +80,7 @@ impl Writes {
         let (origin, rest) = self.own_origin(url)?;
         let (path, tail) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
         let path = match (path.is_empty(), origin.is_empty()) {
+            (true, true) if self.site.path.bytes().any(odd) => return None,
             (true, true) => &self.site.path,
             (true, false) => "/",
             _ => path,
@@ -87,9 +88,13 @@ impl Writes {
         let mut encoded =
             String::with_capacity(url.len() + 2 + self.config.name().len() + self.written.0.len());
         encoded.push_str(origin);
+        // The page's own path is no reference to a host, whatever it begins with.
+        if origin.is_empty() && path.starts_with("//") {
+            encoded.push_str("/.");
+        }
         encoded.push_str(&self.config.without(path));
         // A parameter would make another segment of it.
-        if matches!(path.rsplit('/').next(), Some("." | "..")) {
+        if path.rsplit('/').next().is_some_and(is_dots) {
             encoded.push('/');
         }
         encoded.push(';');
@@ -181,6 +186,8 @@ mod tests {
             ("https://shop.example?x", "https://shop.example/;sid=ID?x"),
             ("//shop.example/cart", "//shop.example/cart;sid=ID"),
             ("/http://evil.example/", "/http://evil.example/;sid=ID"),
+            ("%2e%2E", "%2e%2E/;sid=ID"),
+            ("/a/.%2e?x", "/a/.%2e/;sid=ID?x"),
         ] {
             assert_eq!(encoder(true).encode(url), encoded, "{url}");
         }
@@ -190,6 +197,32 @@ mod tests {
             "http://shop.example:80/x;sid=ID"
         );
         assert_eq!(plain.encode("//shop.example/x"), "//shop.example/x;sid=ID");
+    }
+
+    /// What is taken out of a reference never makes another host's of it, nor climbs: an application may have checked it before.
+    #[test]
+    fn reference_leads_where_it_led() {
+        for (url, encoded) in [
+            ("/;sid=x/evil.example/", "/;sid=x/evil.example/;sid=ID"),
+            ("/;sid=x;sid=y/evil.example", "/;sid=x;sid=y/evil.example;sid=ID"),
+            (";sid=x//evil.example/", ";sid=x//evil.example/;sid=ID"),
+            (";sid=x/cart", ";sid=x/cart;sid=ID"),
+            ("/a/..;sid=x/cart", "/a/..;sid=x/cart;sid=ID"),
+            ("/a/%2E.;sid=x/cart", "/a/%2E.;sid=x/cart;sid=ID"),
+            ("/a/;sid=x", "/a/;sid=ID"),
+        ] {
+            assert_eq!(encoder(true).encode(url), encoded, "{url}");
+        }
+        let at = |path: &str| {
+            let Writes { config, written, .. } = Arc::into_inner(encoder(true).writes.unwrap()).unwrap();
+            let (authority, path) = (None, path.to_owned());
+            UrlEncoder::new(config, Site { authority, path }, written)
+        };
+        assert_eq!(
+            at("//evil.example/a").encode("?x=1"),
+            "/.//evil.example/a;sid=ID?x=1"
+        );
+        assert_eq!(at("/\\evil.example/a").encode("?x=1"), "?x=1");
     }
 
     #[test]

@@ -127,7 +127,8 @@ impl UrlConfig {
 
     /// The values of the parameter in a path, whichever segment they stand in.
     fn values<'p>(&'p self, path: &'p str) -> impl Iterator<Item = &'p str> {
-        let parameters = path.split('/').flat_map(|segment| segment.split(';').skip(1));
+        let may_hold = segments(path).filter(|(_, may_hold)| *may_hold);
+        let parameters = may_hold.flat_map(|(segment, _)| segment.split(';').skip(1));
         parameters.filter_map(|parameter| parameter.strip_prefix(&*self.parameter)?.strip_prefix('='))
     }
 
@@ -140,7 +141,10 @@ impl UrlConfig {
             let rest = parameter.strip_prefix(&*self.parameter);
             rest.is_some_and(|rest| rest.starts_with('='))
         };
-        let segment = |segment: &str| {
+        let segment = |(segment, may_hold): (&str, bool)| {
+            if !may_hold {
+                return segment.to_owned();
+            }
             let mut parts = segment.split(';');
             let name = parts.next().unwrap_or_default();
             let kept: Vec<_> = std::iter::once(name)
@@ -148,7 +152,7 @@ impl UrlConfig {
                 .collect();
             kept.join(";")
         };
-        Cow::Owned(path.split('/').map(segment).collect::<Vec<_>>().join("/"))
+        Cow::Owned(segments(path).map(segment).collect::<Vec<_>>().join("/"))
     }
 
     /// The target without the session; `None` if there is none in it.
@@ -164,6 +168,22 @@ impl UrlConfig {
         parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
         Uri::from_parts(parts).ok()
     }
+}
+
+/// The segments of a path, and whether the parameter may stand there. It may not where it is all that tells the segment from an
+/// empty or a dot one: `/;sid=x/evil.example` without it is another host's, and `/a/..;sid=x/b` is what no proxy in front has seen.
+fn segments(path: &str) -> impl Iterator<Item = (&str, bool)> {
+    let last = path.matches('/').count();
+    path.split('/').enumerate().map(move |(at, segment)| {
+        let name = segment.split(';').next().unwrap_or_default();
+        (segment, !is_dots(name) && (at == last || !name.is_empty()))
+    })
+}
+
+/// Whether browsers take it for this directory or the one above (WHATWG URL, "single-dot" and "double-dot URL path segment").
+fn is_dots(segment: &str) -> bool {
+    // Longer than `%2e%2e` is none, however long it is.
+    segment.len() <= 6 && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
 }
 
 /// No other site learns the URL, no cache keeps the page, no search engine lists it.
@@ -230,6 +250,11 @@ mod tests {
             ("/cart%3Bsid=a", None),
             ("/cart?;sid=a", None),
             ("*", None),
+            // It would be a path that a proxy in front has not seen.
+            ("/;sid=a/evil.example", None),
+            ("/a/..;sid=b/admin", None),
+            ("/a/.;sid=b", None),
+            ("/a/%2e%2E;sid=b/admin", None),
         ] {
             assert_eq!(stripped(target).as_deref(), without, "{target}");
         }
