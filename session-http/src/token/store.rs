@@ -1,6 +1,7 @@
 //! The store that one request's token stands for.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,7 +20,6 @@ use crate::event;
 /// One request's token as a store: it holds the session that the client came with and, from a log-in on, the one that takes its
 /// place. What is written here goes into the token that the response hands out; what must outlive the request (ends, and epochs)
 /// goes into the store of the [`Revocation`].
-#[derive(Debug)]
 pub(crate) struct TokenStore {
     shared: Arc<Shared>,
     /// What the client presented.
@@ -27,7 +27,7 @@ pub(crate) struct TokenStore {
     slots: Mutex<Slots>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Slots {
     opened: bool,
     /// A newer version of this software made the token.
@@ -40,7 +40,7 @@ struct Slots {
 }
 
 /// A session in this request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Slot {
     claims: Claims,
     version: Version,
@@ -348,6 +348,16 @@ impl Subjects for TokenStore {
             self.put(kept, version)?;
         }
         Ok(u64::from(ended))
+    }
+}
+
+/// Of a token, nothing: `Debug` of a request's session ends up in logs.
+impl fmt::Debug for TokenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenStore")
+            .field("format", &self.shared.format.name())
+            .field("namespace", &self.shared.namespace)
+            .finish_non_exhaustive()
     }
 }
 

@@ -194,6 +194,27 @@ async fn without_revocation_no_store_is_asked() {
     }
 }
 
+#[tokio::test]
+async fn no_debug_output_has_a_token() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let manager = maker.manager().build().unwrap();
+        let site = site_of(manager.clone());
+        let mut browser = Browser::new(&site);
+        browser.text("/login/zoe").await;
+        let visit = manager.open(&browser.request("/").into_parts().0);
+        visit.session().insert("value", &"x".to_owned()).await.unwrap();
+        let headers = manager.commit(&visit).await.unwrap();
+        let (_, field) = headers.handed_out().unwrap();
+        let handed_out = field.to_str().unwrap().split(['=', ';']).nth(1).unwrap();
+        let shown = format!("{visit:?} {headers:?} {manager:?}");
+        for token in [handed_out, &browser.held()] {
+            // A part of it, as a line that was cut would have.
+            assert!(!shown.contains(&token[40..80]), "{kind:?}: {shown}");
+        }
+    }
+}
+
 #[test]
 fn what_tokens_cannot_keep_is_refused_when_built() {
     let keys = KeyRing::new(SecretKey::generate().unwrap());
