@@ -365,7 +365,11 @@ impl fmt::Debug for TokenStore {
 async fn refused(revocation: &Revocation, claims: &Claims) -> Result<Option<Refused>> {
     let epoch = async {
         match &claims.subject {
-            Some(subject) => revocation.epoch(subject).await.map(|epoch| epoch != claims.epoch),
+            // None is never the same: nothing could end what has none.
+            Some(subject) => revocation
+                .epoch(subject)
+                .await
+                .map(|epoch| epoch.is_none() || epoch != claims.epoch),
             None => Ok(false),
         }
     };

@@ -194,6 +194,22 @@ async fn without_revocation_no_store_is_asked() {
     }
 }
 
+/// A token from when nothing was remembered has no epoch. Nobody could end it.
+#[tokio::test]
+async fn token_without_an_epoch_is_refused_where_sessions_can_be_ended() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let lengths = Lengths::new(5 * MINUTE, Tokens::LONGEST_WITHOUT_REVOCATION);
+        let sessions = maker.sessions().lengths(lengths).build().unwrap();
+        let tokens = maker.tokens().without_revocation();
+        let before = site_of(SessionManager::builder(sessions).tokens(tokens).build().unwrap());
+        let mut browser = Browser::new(&before);
+        browser.text("/login/zoe").await;
+        browser.site = maker.site();
+        assert_eq!(browser.text("/whoami").await, "nobody", "{kind:?}");
+    }
+}
+
 #[tokio::test]
 async fn no_debug_output_has_a_token() {
     for kind in KINDS {
