@@ -2,7 +2,7 @@
 
 use std::{error, fmt, sync::Arc};
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 
 use crate::SecretKey;
 
@@ -87,7 +87,12 @@ impl JwtKey {
     ///
     /// As [`JwtKey::ed25519`].
     pub fn es256_public(id: &str, public_pem: &[u8]) -> Result<Self, JwtError> {
-        Self::verifying(id, JwtAlgorithm::Es256, DecodingKey::from_ec_pem(public_pem))
+        let key = DecodingKey::from_ec_pem(public_pem).and_then(|key| match key.try_get_as_bytes()?.len() {
+            // A point of P-256, whole or compressed: with one of another curve nothing would verify.
+            65 | 33 => Ok(key),
+            _ => Err(ErrorKind::InvalidEcdsaKey.into()),
+        });
+        Self::verifying(id, JwtAlgorithm::Es256, key)
     }
 
     /// Signs and verifies with HMAC-SHA-256 under a key that is derived from this one, for this application alone.

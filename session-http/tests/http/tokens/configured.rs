@@ -297,6 +297,16 @@ fn keys_that_sign_nothing_or_are_no_pair_are_refused() {
     ));
     assert!(matches!(JwtKey::es256("k", &ec.0, &one.1), Err(JwtError::Key(_))));
     assert!(matches!(JwtKey::ed25519("k", b"", b""), Err(JwtError::Key(_))));
+    // Of another curve: every token would be refused.
+    let p384 = pem(&rcgen::PKCS_ECDSA_P384_SHA384);
+    assert!(matches!(
+        JwtKey::es256("k", &p384.0, &p384.1),
+        Err(JwtError::Key(_))
+    ));
+    assert!(matches!(
+        JwtKey::es256_public("k", &p384.1),
+        Err(JwtError::Key(_))
+    ));
     for id in ["", "a b", "../k", &"k".repeat(65)] {
         assert!(
             matches!(JwtKey::ed25519_public(id, &one.1), Err(JwtError::Id)),
