@@ -99,8 +99,8 @@ impl Tokens {
     }
 
     /// Asks no store for anything, so that nothing ends a session before its time: a log-out makes the client forget its token, and
-    /// whoever has a copy goes on. The absolute length must be [`Tokens::LONGEST_WITHOUT_REVOCATION`] or less, and
-    /// log-out everywhere is `Unsupported`.
+    /// whoever has a copy goes on. The absolute length must be [`Tokens::LONGEST_WITHOUT_REVOCATION`] or less (a log-in for longer
+    /// ends in `InvalidTtl`, at the commit), and log-out everywhere is `Unsupported`.
     pub fn without_revocation(mut self) -> Self {
         self.revoked = false;
         self
@@ -171,6 +171,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The longest absolute life of a session: for so long its end is remembered, if it is.
+    fn longest(&self) -> Duration {
+        let revocation = self.revocation.as_ref();
+        revocation.map_or(Tokens::LONGEST_WITHOUT_REVOCATION, Revocation::longest)
+    }
+
     /// Whether this is a token by its form. Whether it is ours, the keys tell.
     pub(crate) fn is_well_formed(&self, text: &[u8]) -> bool {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

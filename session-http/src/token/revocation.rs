@@ -139,7 +139,8 @@ impl Revocation {
         rest.min(self.longest())
     }
 
-    fn longest(&self) -> Duration {
+    /// For so long the store remembers.
+    pub(super) fn longest(&self) -> Duration {
         self.store.profile().limits.max_ttl
     }
 }

@@ -12,7 +12,7 @@ use session_core::{
 };
 
 use super::{
-    Claims, Refused, Shared,
+    Claims, Refused, Shared, Tokens,
     revocation::{Revocation, random},
 };
 use crate::event;
@@ -227,6 +227,14 @@ impl SessionStore for TokenStore {
         }
         let now = self.now();
         let not_after = record.not_after.unwrap_or_else(|| now.after(ttl));
+        let (life, longest) = (not_after.since(now), self.shared.longest());
+        // The log-in was a moment ago, and the clock may have stepped back since.
+        if life > longest.saturating_add(Tokens::SKEW) {
+            let kind = ErrorKind::InvalidTtl { ttl: life, longest };
+            return Err(self
+                .error(kind)
+                .with_detail("the session would outlive what can end it"));
+        }
         let epoch = match (&self.shared.revocation, &record.subject) {
             (Some(revocation), Some(subject)) => Some(revocation.epoch_until(subject, not_after).await?),
             _ => None,

@@ -89,6 +89,19 @@ impl Watched {
         Arc::new(store)
     }
 
+    /// One that claims to keep nothing for longer.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn keeping(clock: &Arc<Moved>, longest: Duration) -> Arc<Self> {
+        let memory = MemoryStore::builder().clock(clock.clone()).build().unwrap();
+        let mut claims = memory.profile().clone();
+        claims.limits.max_ttl = longest;
+        Arc::new(Self {
+            memory,
+            claims: Some(claims),
+            ..Self::default()
+        })
+    }
+
     /// The calls since the last time this was asked.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         take(&mut *self.calls.lock().unwrap())

@@ -194,6 +194,30 @@ async fn without_revocation_no_store_is_asked() {
     }
 }
 
+/// "Remember me" is no way around the length that is refused when the manager is built.
+#[tokio::test]
+async fn log_in_for_longer_than_its_end_can_be_remembered_is_refused() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let lengths = Lengths::new(5 * MINUTE, Tokens::LONGEST_WITHOUT_REVOCATION);
+        let sessions = maker.sessions().lengths(lengths).build().unwrap();
+        let tokens = maker.tokens().without_revocation();
+        let site = site_of(SessionManager::builder(sessions).tokens(tokens).build().unwrap());
+        let mut browser = Browser::new(&site);
+        let answer = browser.get("/remember/zoe").await;
+        assert_eq!((answer.status.as_u16(), answer.new_id()), (500, None), "{kind:?}");
+        browser.text("/login/zoe").await;
+        assert_eq!(browser.text("/whoami").await, "zoe");
+
+        // A store that keeps the mark of a log-out for 20 days at most.
+        let mut maker = Maker::new(kind);
+        maker.store = Watched::keeping(&maker.clock, 20 * 24 * 60 * MINUTE);
+        let site = maker.site();
+        let answer = Browser::new(&site).get("/remember/zoe").await;
+        assert_eq!((answer.status.as_u16(), answer.new_id()), (500, None), "{kind:?}");
+    }
+}
+
 /// A token from when nothing was remembered has no epoch. Nobody could end it.
 #[tokio::test]
 async fn token_without_an_epoch_is_refused_where_sessions_can_be_ended() {
