@@ -17,7 +17,7 @@ use super::{
 };
 use crate::event;
 
-/// One request's token as a store: it holds the session that the client came with and, from a log-in on, the one that takes its
+/// One request's token as a store: it holds the session that the client came with and, from a log-in on, those that take its
 /// place. What is written here goes into the token that the response hands out; what must outlive the request (ends, and epochs)
 /// goes into the store of the [`Revocation`].
 pub(crate) struct TokenStore {
@@ -32,11 +32,18 @@ struct Slots {
     opened: bool,
     /// A newer version of this software made the token.
     is_newer: bool,
-    presented: Option<Slot>,
-    /// The session under the key that this request made.
-    fresh: Option<Slot>,
+    presented: Option<SessionKey>,
+    /// What was presented, and what this request made: a new session, and under another key each time that it renews the id. A
+    /// renewal has two at once.
+    sessions: Vec<Slot>,
     /// Names this request in the marks that it leaves.
     name: Option<[u8; 16]>,
+}
+
+impl Slots {
+    fn under(&mut self, key: &SessionKey) -> Option<&mut Slot> {
+        self.sessions.iter_mut().find(|slot| slot.claims.key == *key)
+    }
 }
 
 /// A session in this request.
@@ -45,6 +52,7 @@ struct Slot {
     claims: Claims,
     version: Version,
     not_after: Option<Timestamp>,
+    is_presented: bool,
     /// The token to hand out, if it has changed.
     written: Option<String>,
 }
@@ -72,24 +80,25 @@ impl TokenStore {
         if !slots.opened {
             slots.opened = true;
             match self.shared.format.read(&self.shared.namespace, text, self.now()) {
-                Ok(claims) => slots.presented = Some(self.slot(claims)),
+                Ok(claims) => {
+                    slots.presented = Some(claims.key);
+                    slots.sessions.push(self.slot(claims));
+                }
                 Err(refused) => {
                     event::token_refused(refused.reason(), refused.is_ordinary());
                     slots.is_newer = refused == Refused::NewerFormat;
                 }
             }
         }
-        match &slots.presented {
-            Some(presented) => Some(presented.claims.key),
-            // Asking for it is an error.
-            None => slots.is_newer.then_some(SessionKey::from_bytes([0; 32])),
-        }
+        // Of a newer one, asking for it is an error.
+        let newer = slots.is_newer.then_some(SessionKey::from_bytes([0; 32]));
+        slots.presented.or(newer)
     }
 
     /// The token that the response must carry, if it is another.
     pub(crate) fn issued(&self) -> Option<Issued> {
         let slots = self.slots();
-        let slot = slots.fresh.as_ref().or(slots.presented.as_ref())?;
+        let slot = slots.sessions.last()?;
         let ends = slot.not_after.unwrap_or(slot.claims.expires_at);
         Some(Issued {
             text: slot.written.clone()?,
@@ -106,6 +115,7 @@ impl TokenStore {
                 .ok()
                 .flatten()
                 .map(|parts| parts.deadline),
+            is_presented: true,
             written: None,
             claims,
         }
@@ -126,10 +136,11 @@ impl TokenStore {
 
     /// The session under `key`, if it is here and lives.
     fn find(&self, key: &SessionKey) -> Option<Slot> {
-        let slots = self.slots();
-        let mut both = slots.fresh.iter().chain(&slots.presented);
-        both.find(|slot| slot.claims.key == *key && slot.claims.expires_at > self.now())
-            .cloned()
+        let mut slots = self.slots();
+        let slot = slots
+            .under(key)
+            .filter(|slot| slot.claims.expires_at > self.now());
+        slot.cloned()
     }
 
     /// # Errors
@@ -160,32 +171,24 @@ impl TokenStore {
         slot.written = Some(text);
         slot.version = version;
         let mut slots = self.slots();
-        match &slots.presented {
-            Some(presented) if presented.claims.key == slot.claims.key => slots.presented = Some(slot),
-            _ => slots.fresh = Some(slot),
+        match slots.under(&slot.claims.key) {
+            Some(before) => *before = slot,
+            None => slots.sessions.push(slot),
         }
         Ok(version)
     }
 
-    fn remove(&self, key: &SessionKey) -> bool {
-        let mut slots = self.slots();
-        let slots = &mut *slots;
-        let mut removed = false;
-        for slot in [&mut slots.presented, &mut slots.fresh] {
-            if slot.as_ref().is_some_and(|slot| slot.claims.key == *key) {
-                *slot = None;
-                removed = true;
-            }
-        }
-        removed
+    fn remove(&self, key: &SessionKey) {
+        self.slots().sessions.retain(|slot| slot.claims.key != *key);
     }
 
     /// Ends the session for every copy of its token. `false` if another request has done so before.
     async fn end(&self, slot: &Slot) -> Result<bool> {
         let is_presented = {
-            let slots = self.slots();
-            let presented = slots.presented.as_ref();
-            presented.is_some_and(|presented| presented.claims.key == slot.claims.key)
+            let mut slots = self.slots();
+            slots
+                .under(&slot.claims.key)
+                .is_some_and(|slot| slot.is_presented)
         };
         // No token of the other has left the process.
         let ended = match &self.shared.revocation {
@@ -252,6 +255,7 @@ impl SessionStore for TokenStore {
             claims,
             version,
             not_after: Some(not_after),
+            is_presented: false,
             written: None,
         };
         self.put(slot, version)

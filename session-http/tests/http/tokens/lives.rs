@@ -4,9 +4,17 @@ use std::time::Duration;
 
 use axum::http::{Request, StatusCode};
 use session_core::Subject;
+use session_http::ResponseHeaders;
 
 use super::{KINDS, MINUTE, Maker};
 use crate::support::{Browser, send, site_of};
+
+/// The token that a response hands out.
+fn token(headers: &ResponseHeaders) -> Option<String> {
+    let (_, field) = headers.handed_out()?;
+    let (_, value) = field.to_str().unwrap().split_once('=').unwrap();
+    Some(value.split(';').next().unwrap().to_owned())
+}
 
 #[tokio::test]
 async fn session_travels_whole_and_the_store_keeps_nothing_of_it() {
@@ -144,6 +152,38 @@ async fn request_in_flight_hands_out_no_token_that_outlives_the_logout() {
         let mut slow = Browser::with_id(&site, token.split(';').next().unwrap());
         assert_eq!(slow.text("/whoami").await, "nobody", "{kind:?}");
         assert_eq!(slow.text("/read").await, "nothing", "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn session_is_committed_as_often_as_its_handler_likes() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let manager = maker.manager().build().unwrap();
+        let site = site_of(manager.clone());
+        let mut known = Browser::new(&site);
+        known.text("/login/adam").await;
+        for browser in [Browser::new(&site), known] {
+            let visit = manager.open(&browser.request("/").into_parts().0);
+            let session = visit.session();
+            session.insert("value", &"kept".to_owned()).await.unwrap();
+            let _of_no_interest = session.commit().await.unwrap();
+            session.log_in(Subject::new("zoe").unwrap()).await.unwrap();
+            session.insert("value", &"kept".to_owned()).await.unwrap();
+            let _of_no_interest = session.commit().await.unwrap();
+            session.renew().await.unwrap();
+            let headers = manager.commit(&visit).await.unwrap();
+            let mut after = Browser::with_id(&site, &token(&headers).unwrap());
+            assert_eq!(after.text("/whoami").await, "zoe", "{kind:?}");
+            assert_eq!(after.text("/read").await, "kept", "{kind:?}");
+            if let Some(before) = browser.id {
+                assert_eq!(
+                    Browser::with_id(&site, &before).text("/whoami").await,
+                    "nobody",
+                    "{kind:?}"
+                );
+            }
+        }
     }
 }
 
