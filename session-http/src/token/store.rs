@@ -44,6 +44,10 @@ impl Slots {
     fn under(&mut self, key: &SessionKey) -> Option<&mut Slot> {
         self.sessions.iter_mut().find(|slot| slot.claims.key == *key)
     }
+
+    fn remove(&mut self, key: &SessionKey) {
+        self.sessions.retain(|slot| slot.claims.key != *key);
+    }
 }
 
 /// A session in this request.
@@ -52,7 +56,8 @@ struct Slot {
     claims: Claims,
     version: Version,
     not_after: Option<Timestamp>,
-    is_presented: bool,
+    /// Whether a client has a token of it.
+    is_out: bool,
     /// The token to hand out, if it has changed.
     written: Option<String>,
 }
@@ -95,15 +100,15 @@ impl TokenStore {
         slots.presented.or(newer)
     }
 
-    /// The token that the response must carry, if it is another.
+    /// The token that the response must carry, if it is another. From now on the client may have it.
     pub(crate) fn issued(&self) -> Option<Issued> {
-        let slots = self.slots();
-        let slot = slots.sessions.last()?;
+        let mut slots = self.slots();
+        let slot = slots.sessions.last_mut()?;
+        let text = slot.written.clone()?;
+        slot.is_out = true;
         let ends = slot.not_after.unwrap_or(slot.claims.expires_at);
-        Some(Issued {
-            text: slot.written.clone()?,
-            lasts: ends.since(self.now()),
-        })
+        let lasts = ends.since(self.now());
+        Some(Issued { text, lasts })
     }
 
     /// The session as its token tells of it. It has one version: nobody else writes it.
@@ -115,7 +120,7 @@ impl TokenStore {
                 .ok()
                 .flatten()
                 .map(|parts| parts.deadline),
-            is_presented: true,
+            is_out: true,
             written: None,
             claims,
         }
@@ -172,27 +177,32 @@ impl TokenStore {
         slot.version = version;
         let mut slots = self.slots();
         match slots.under(&slot.claims.key) {
-            Some(before) => *before = slot,
+            Some(before) => {
+                slot.is_out |= before.is_out;
+                *before = slot;
+            }
             None => slots.sessions.push(slot),
         }
         Ok(version)
     }
 
     fn remove(&self, key: &SessionKey) {
-        self.slots().sessions.retain(|slot| slot.claims.key != *key);
+        self.slots().remove(key);
     }
 
     /// Ends the session for every copy of its token. `false` if another request has done so before.
     async fn end(&self, slot: &Slot) -> Result<bool> {
-        let is_presented = {
+        let is_out = {
             let mut slots = self.slots();
-            slots
-                .under(&slot.claims.key)
-                .is_some_and(|slot| slot.is_presented)
+            let is_out = slots.under(&slot.claims.key).is_some_and(|slot| slot.is_out);
+            if !is_out {
+                // Nor will be: no mark is needed.
+                slots.remove(&slot.claims.key);
+            }
+            is_out
         };
-        // No token of the other has left the process.
         let ended = match &self.shared.revocation {
-            Some(revocation) if is_presented => {
+            Some(revocation) if is_out => {
                 let deadline = slot.not_after.unwrap_or(slot.claims.expires_at);
                 revocation.end(&slot.claims.key, self.name()?, deadline).await?
             }
@@ -255,7 +265,7 @@ impl SessionStore for TokenStore {
             claims,
             version,
             not_after: Some(not_after),
-            is_presented: false,
+            is_out: false,
             written: None,
         };
         self.put(slot, version)

@@ -187,6 +187,36 @@ async fn session_is_committed_as_often_as_its_handler_likes() {
     }
 }
 
+/// The body of a response is still being made when its head has the token.
+#[tokio::test]
+async fn logout_while_the_body_is_sent_ends_the_token_of_its_head() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let manager = maker.manager().build().unwrap();
+        let site = site_of(manager.clone());
+        for ends in ["log-out", "renew"] {
+            let visit = manager.open(&Browser::new(&site).request("/").into_parts().0);
+            visit
+                .session()
+                .log_in(Subject::new("zoe").unwrap())
+                .await
+                .unwrap();
+            let token = token(&manager.commit(&visit).await.unwrap()).unwrap();
+            assert_eq!(Browser::with_id(&site, &token).text("/whoami").await, "zoe");
+            match ends {
+                "log-out" => visit.session().log_out().await.unwrap(),
+                _ => visit.session().renew().await.unwrap(),
+            }
+            let _of_no_interest = visit.session().commit().await.unwrap();
+            assert_eq!(
+                Browser::with_id(&site, &token).text("/whoami").await,
+                "nobody",
+                "{kind:?} {ends}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn everywhere_is_every_copy_of_every_token_of_the_subject_alone() {
     for kind in KINDS {
