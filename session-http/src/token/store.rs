@@ -13,7 +13,7 @@ use session_core::{
 
 use super::{
     Claims, Refused, Shared, Tokens,
-    revocation::{Revocation, random},
+    revocation::{Epoch, Revocation, random},
 };
 use crate::event;
 
@@ -148,6 +148,22 @@ impl TokenStore {
         slot.cloned()
     }
 
+    /// The epoch of the session that this record is to take the place of, if nobody logs in with it: a renewal makes no new epoch,
+    /// or it would bring a session back that was ended with all others since it was loaded. The old epoch lasts as long: only a log-in
+    /// moves the deadline.
+    fn renewed_epoch(&self, record: &Record) -> Option<Epoch> {
+        let log_in = |data| {
+            let parts = SessionParts::from_data(data).ok().flatten()?;
+            Some((parts.authenticated_at?, parts.deadline))
+        };
+        let is_one = log_in(&record.data)?;
+        let slots = self.slots();
+        let mut same = slots.sessions.iter().filter(|slot| {
+            slot.claims.subject == record.subject && log_in(&slot.claims.data) == Some(is_one)
+        });
+        same.next()?.claims.epoch
+    }
+
     /// # Errors
     ///
     /// `NotFound`; `Conflict`.
@@ -249,7 +265,10 @@ impl SessionStore for TokenStore {
                 .with_detail("the session would outlive what can end it"));
         }
         let epoch = match (&self.shared.revocation, &record.subject) {
-            (Some(revocation), Some(subject)) => Some(revocation.epoch_until(subject, not_after).await?),
+            (Some(revocation), Some(subject)) => match self.renewed_epoch(record) {
+                Some(epoch) => Some(epoch),
+                None => Some(revocation.epoch_until(subject, not_after).await?),
+            },
             _ => None,
         };
         let version = self.new_version()?;

@@ -155,6 +155,40 @@ async fn request_in_flight_hands_out_no_token_that_outlives_the_logout() {
     }
 }
 
+/// A new id is no new log-in: whoever was logged out everywhere meanwhile stays so.
+#[tokio::test]
+async fn renewal_in_flight_is_no_log_in_after_the_end_of_all() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let manager = maker.manager().build().unwrap();
+        let site = site_of(manager.clone());
+        let zoe = Subject::new("zoe").unwrap();
+        for path in ["renew", "log-in"] {
+            let mut browser = Browser::new(&site);
+            browser.text("/login/zoe").await;
+            maker.clock.forward(MINUTE);
+            let slow = manager.open(&browser.request("/").into_parts().0);
+            assert_eq!(slow.session().subject().await.unwrap(), Some(zoe.clone()));
+            manager.log_out_subject(&zoe).await.unwrap();
+            match path {
+                "renew" => slow.session().renew().await.unwrap(),
+                _ => slow.session().log_in(zoe.clone()).await.unwrap(),
+            }
+            let headers = manager.commit(&slow).await.unwrap();
+            let mut slow = match token(&headers) {
+                Some(token) => Browser::with_id(&site, &token),
+                None => browser.clone(),
+            };
+            let after = match path {
+                "log-in" => "zoe",
+                _ => "nobody",
+            };
+            assert_eq!(slow.text("/whoami").await, after, "{kind:?} {path}");
+            assert_eq!(browser.text("/whoami").await, "nobody", "{kind:?} {path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn session_is_committed_as_often_as_its_handler_likes() {
     for kind in KINDS {
