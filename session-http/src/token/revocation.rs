@@ -106,6 +106,40 @@ impl Revocation {
         self.store.delete(&self.of(subject), None).await
     }
 
+    /// Ends every token of the subject but one, whose epoch is `own` and which lasts until `deadline`: `true` if there may have been
+    /// others, and its next epoch. `None` if that one has been ended meanwhile: it is not to come back.
+    pub(super) async fn end_others(
+        &self,
+        subject: &Subject,
+        own: Epoch,
+        deadline: Timestamp,
+    ) -> Result<(bool, Option<Epoch>)> {
+        let (key, next) = (self.of(subject), random(self.store.profile().name)?);
+        let record = Record::new(next.to_vec());
+        for _ in 0..MOST_ATTEMPTS {
+            let Some(stored) = self.store.load(&key).await? else {
+                return Ok((false, None));
+            };
+            let is_own = stored.record.data[..] == own;
+            let outcome = match is_own {
+                true => {
+                    let ttl = self.ttl(deadline);
+                    let replaced = self.store.update(&key, stored.version, &record, ttl).await;
+                    replaced.map(|_| (true, Some(next)))
+                }
+                false => {
+                    let deleted = self.store.delete(&key, Some(stored.version)).await;
+                    deleted.map(|ended| (ended, None))
+                }
+            };
+            match outcome {
+                Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(self.contended())
+    }
+
     fn contended(&self) -> Error {
         Error::new(ErrorKind::Unavailable, self.store.profile().name)
             .with_detail("the epoch of a subject is changed by others all the time")

@@ -381,11 +381,18 @@ impl Subjects for TokenStore {
     /// How many there were nobody knows: 1 where there may have been some.
     async fn delete_all(&self, subject: &Subject, except: Option<&SessionKey>) -> Result<u64> {
         let revocation = self.revocation()?;
-        let ended = revocation.end_all(subject).await?;
-        if let Some(mut kept) = except.and_then(|key| self.find(key)) {
-            let ends = kept.not_after.unwrap_or(kept.claims.expires_at);
+        let kept = except.and_then(|key| self.find(key));
+        // One that is about to become the subject's gets its epoch at the commit.
+        let kept = kept.filter(|kept| kept.claims.subject.as_ref() == Some(subject));
+        let Some((mut kept, epoch)) = kept.and_then(|kept| kept.claims.epoch.map(|epoch| (kept, epoch)))
+        else {
+            return revocation.end_all(subject).await.map(u64::from);
+        };
+        let ends = kept.not_after.unwrap_or(kept.claims.expires_at);
+        let (ended, own) = revocation.end_others(subject, epoch, ends).await?;
+        if own.is_some() {
             let version = kept.version;
-            kept.claims.epoch = Some(revocation.epoch_until(subject, ends).await?);
+            kept.claims.epoch = own;
             self.put(kept, version)?;
         }
         Ok(u64::from(ended))

@@ -163,7 +163,7 @@ async fn renewal_in_flight_is_no_log_in_after_the_end_of_all() {
         let manager = maker.manager().build().unwrap();
         let site = site_of(manager.clone());
         let zoe = Subject::new("zoe").unwrap();
-        for path in ["renew", "log-in"] {
+        for path in ["renew", "elsewhere", "log-in"] {
             let mut browser = Browser::new(&site);
             browser.text("/login/zoe").await;
             maker.clock.forward(MINUTE);
@@ -172,6 +172,7 @@ async fn renewal_in_flight_is_no_log_in_after_the_end_of_all() {
             manager.log_out_subject(&zoe).await.unwrap();
             match path {
                 "renew" => slow.session().renew().await.unwrap(),
+                "elsewhere" => assert_eq!(slow.session().log_out_elsewhere().await.unwrap(), 0),
                 _ => slow.session().log_in(zoe.clone()).await.unwrap(),
             }
             let headers = manager.commit(&slow).await.unwrap();
@@ -186,6 +187,30 @@ async fn renewal_in_flight_is_no_log_in_after_the_end_of_all() {
             assert_eq!(slow.text("/whoami").await, after, "{kind:?} {path}");
             assert_eq!(browser.text("/whoami").await, "nobody", "{kind:?} {path}");
         }
+    }
+}
+
+/// Two that send everybody else away at once: one of them at most stays.
+#[tokio::test]
+async fn of_two_that_log_out_elsewhere_not_both_stay() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let manager = maker.manager().build().unwrap();
+        let site = site_of(manager.clone());
+        let (mut one, mut other) = (Browser::new(&site), Browser::new(&site));
+        one.text("/login/zoe").await;
+        other.text("/login/zoe").await;
+        let slow = manager.open(&other.request("/").into_parts().0);
+        assert!(slow.session().subject().await.unwrap().is_some());
+        one.text("/elsewhere").await;
+        slow.session().log_out_elsewhere().await.unwrap();
+        let headers = manager.commit(&slow).await.unwrap();
+        let held = token(&headers).unwrap_or_else(|| other.held());
+        assert_eq!(
+            Browser::with_id(&site, &held).text("/whoami").await,
+            "nobody",
+            "{kind:?}: it was sent away"
+        );
     }
 }
 
