@@ -77,12 +77,19 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let url = self.manager.url();
-        let Some(stripped) = url.and_then(|url| url.stripped(request.uri())) else {
+        let Some(url) = self.manager.url() else {
             return Box::pin(self.inner.call(request));
         };
-        let original = std::mem::replace(request.uri_mut(), stripped);
-        request.extensions_mut().insert(Original(original));
+        let stripped = url.stripped(request.uri());
+        // Without a session too: a router between may take more from the path, and links are written for what the client asked.
+        if request.extensions().get::<Original>().is_none() {
+            let original = Original(request.uri().clone());
+            request.extensions_mut().insert(original);
+        }
+        let Some(stripped) = stripped else {
+            return Box::pin(self.inner.call(request));
+        };
+        *request.uri_mut() = stripped;
         let answered = self.inner.call(request);
         Box::pin(async move {
             let mut response = answered.await?;

@@ -50,6 +50,7 @@ impl Site {
             .route("/path", get(async |uri: Uri| uri.to_string()))
             .route("/go", get(async |session: Session| go(session).await))
             .route("/away", get(async || Redirect::to("https://other.example/")))
+            .route("/next", get(async || Redirect::to("/;sid=x/evil.example/")))
             .route("/unused-go", get(async || Redirect::to("/read")))
             .layer(SessionLayer::new(self.manager.clone()));
         let app = UrlLayer::new(self.manager.clone()).layer(router);
@@ -196,6 +197,37 @@ async fn passed_on_link_is_nobodys() {
         assert!(link.contains(";sid="));
     }
     assert_eq!(site.text(&link).await, "nothing");
+}
+
+/// A reference to the page itself leads to where the client asked, whatever a router between has taken from the path.
+#[tokio::test]
+async fn page_of_a_nested_router_refers_to_itself() {
+    let site = Site::new();
+    let page = async |session: Session| -> Result<String, Error> {
+        session.insert("value", &"kept".to_owned()).await?;
+        Ok(session.urls().await?.encode("?page=2").into_owned())
+    };
+    let inner = axum::Router::new()
+        .route("/list", get(page))
+        .layer(SessionLayer::new(site.manager.clone()));
+    let app = UrlLayer::new(site.manager.clone()).layer(axum::Router::new().nest("/shop", inner));
+    let ask = async |url: &str| {
+        let request = request(url).body(Body::empty()).unwrap();
+        Answer::of(app.clone().oneshot(request).await.unwrap()).await.body
+    };
+    let first = ask("/shop/list").await;
+    assert!(first.starts_with("/shop/list;sid="), "{first}");
+    let second = ask(&first).await;
+    assert!(second.starts_with("/shop/list;sid="), "{second}");
+}
+
+/// What an application lets through as a path of its own stays one.
+#[tokio::test]
+async fn redirect_to_a_path_leaves_the_site_by_no_parameter() {
+    let site = Site::new();
+    let link = site.text("/link").await;
+    let next = location(&site.get(&at("/next", &link)).await);
+    assert!(next.starts_with("/;sid=x/evil.example/;sid="), "{next}");
 }
 
 /// OWASP, "Session ID in URL": other sites, caches and search engines learn nothing of it.
