@@ -34,6 +34,8 @@ pub(crate) struct Watched {
     pub(crate) memory: MemoryStore,
     calls: Mutex<Vec<&'static str>>,
     down: AtomicBool,
+    /// The call whose next reply is lost.
+    loses: Mutex<Option<&'static str>>,
     hold: Mutex<Option<Arc<Hold>>>,
     /// What it claims of itself, if that is not the memory store's.
     claims: Option<StoreProfile>,
@@ -122,6 +124,11 @@ impl Watched {
         hold
     }
 
+    /// Does the next such call and answers that the store is unavailable.
+    pub(crate) fn lose_reply_of(&self, call: &'static str) {
+        *self.loses.lock().unwrap() = Some(call);
+    }
+
     /// What is stored under the id that a client holds.
     pub(crate) async fn record(&self, id: &str) -> Option<Stored> {
         let id: SessionId = id.parse().unwrap();
@@ -139,11 +146,16 @@ impl Watched {
             hold.reached.notify_one();
             hold.go_on.notified().await;
         }
+        let unavailable =
+            |detail| session_core::Error::new(ErrorKind::Unavailable, "watched").with_detail(detail);
         if self.down.load(Ordering::SeqCst) {
-            let detail = "connect to 10.1.2.3:6379: refused";
-            return Err(session_core::Error::new(ErrorKind::Unavailable, "watched").with_detail(detail));
+            return Err(unavailable("connect to 10.1.2.3:6379: refused"));
         }
-        work.await
+        let done = work.await;
+        match self.loses.lock().unwrap().take_if(|loses| *loses == call) {
+            Some(_) => Err(unavailable("no reply")),
+            None => done,
+        }
     }
 }
 

@@ -239,6 +239,18 @@ async fn token_of_our_own_key_for_another_purpose_is_refused() {
         parts.claims["session"][name] = value;
         refused(&site, &maker.store, &sign(&parts)).await;
     }
+    // The clock of who made it may be ahead by so much, and no more.
+    let skew = u64::try_from(session_http::Tokens::SKEW.as_millis()).unwrap();
+    for (ahead, whom) in [(skew, "zoe"), (skew + 1, "nobody")] {
+        let mut parts = Parts::of(&token);
+        parts.claims["session"]["issued"] = json!(now * 1000 + ahead);
+        let token = sign(&parts);
+        assert_eq!(
+            Browser::with_id(&site, &token).text("/whoami").await,
+            whom,
+            "{ahead}"
+        );
+    }
     // A newer version of this software is no absent session: nothing is begun anew over it.
     let mut parts = Parts::of(&token);
     parts.claims["session"] = json!({"v": 2, "new": true});

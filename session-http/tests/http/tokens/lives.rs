@@ -1,13 +1,13 @@
 //! What a session in a token does as any other does, and what it costs.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::{Request, StatusCode};
-use session_core::Subject;
-use session_http::ResponseHeaders;
+use session_core::{Lengths, SessionError, Subject};
+use session_http::{Error, ResponseHeaders, SessionManager, Tokens};
 
 use super::{KINDS, MINUTE, Maker};
-use crate::support::{Browser, send, site_of};
+use crate::support::{Browser, Moved, send, site_of};
 
 /// The token that a response hands out.
 fn token(headers: &ResponseHeaders) -> Option<String> {
@@ -131,6 +131,36 @@ async fn copied_token_is_nothing_after_logout() {
     }
 }
 
+/// The mark stays until the last node takes the token for expired.
+#[tokio::test]
+async fn logout_holds_on_a_node_whose_clock_is_behind() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let behind = Arc::new(Moved::default());
+        maker.clock.forward(Tokens::SKEW);
+        let site = |clock: &Arc<Moved>| {
+            let sessions = maker.sessions().clock(clock.clone());
+            let sessions = sessions.lengths(Lengths::new(60 * MINUTE, 60 * MINUTE));
+            let manager = SessionManager::builder(sessions.build().unwrap());
+            site_of(manager.tokens(maker.tokens()).build().unwrap())
+        };
+        let (site, late) = (site(&maker.clock), site(&behind));
+        let mut browser = Browser::new(&site);
+        browser.text("/write/x").await;
+        let copy = browser.held();
+        assert_eq!(Browser::with_id(&late, &copy).text("/read").await, "x");
+        browser.text("/logout").await;
+        for clock in [&maker.clock, &behind] {
+            clock.forward(60 * MINUTE + Duration::from_secs(4));
+        }
+        assert_eq!(
+            Browser::with_id(&late, &copy).text("/read").await,
+            "nothing",
+            "{kind:?}"
+        );
+    }
+}
+
 /// CVE-2025-46336, with nothing in the store to be brought back.
 #[tokio::test]
 async fn request_in_flight_hands_out_no_token_that_outlives_the_logout() {
@@ -152,6 +182,67 @@ async fn request_in_flight_hands_out_no_token_that_outlives_the_logout() {
         let mut slow = Browser::with_id(&site, token.split(';').next().unwrap());
         assert_eq!(slow.text("/whoami").await, "nobody", "{kind:?}");
         assert_eq!(slow.text("/read").await, "nothing", "{kind:?}");
+    }
+}
+
+/// Of requests that come with one token at once, one takes its place, or ends it; the others change nothing.
+#[tokio::test]
+async fn token_is_replaced_or_ended_once() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let manager = maker.manager().build().unwrap();
+        let site = site_of(manager.clone());
+        for first in ["/login/zoe", "/renew", "/logout"] {
+            let mut browser = Browser::new(&site);
+            browser.text("/login/zoe").await;
+            let late = manager.open(&browser.request("/").into_parts().0);
+            assert!(late.session().subject().await.unwrap().is_some());
+            browser.text(first).await;
+            late.session().log_in(Subject::new("zoe").unwrap()).await.unwrap();
+            let refused = manager.commit(&late).await.map(drop);
+            assert!(
+                matches!(refused, Err(Error::Session(SessionError::Gone))),
+                "{kind:?} {first}: {refused:?}"
+            );
+            if let Some(held) = &browser.id {
+                assert_eq!(Browser::with_id(&site, held).text("/whoami").await, "zoe");
+            }
+        }
+    }
+}
+
+/// The store has done it, and its answer is lost: the request's own mark is not another's.
+#[tokio::test]
+async fn lost_reply_changes_nothing() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let mut browser = Browser::new(&site);
+        browser.text("/write/x").await;
+        for path in ["/login/zoe", "/login/zoe", "/renew", "/elsewhere", "/logout"] {
+            let before = browser.held();
+            if path == "/elsewhere" {
+                maker.store.lose_reply_of("update");
+                let answer = browser.get(path).await;
+                assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{kind:?}");
+                // Rather one log-in too many than one session.
+                assert_eq!(browser.text("/whoami").await, "nobody", "{kind:?}");
+                browser.text("/login/zoe").await;
+                continue;
+            }
+            maker.store.lose_reply_of("create");
+            browser.text(path).await;
+            assert_eq!(
+                Browser::with_id(&site, &before).text("/whoami").await,
+                "nobody",
+                "{kind:?} {path}"
+            );
+            let whom = match path {
+                "/logout" => "nobody",
+                _ => "zoe",
+            };
+            assert_eq!(browser.text("/whoami").await, whom, "{kind:?} {path}");
+        }
     }
 }
 
@@ -211,6 +302,7 @@ async fn of_two_that_log_out_elsewhere_not_both_stay() {
             "nobody",
             "{kind:?}: it was sent away"
         );
+        assert_eq!(one.text("/whoami").await, "nobody", "{kind:?}: by the other");
     }
 }
 
@@ -403,6 +495,7 @@ async fn epoch_lasts_as_long_as_the_longest_token() {
         let site = maker.site();
         let (mut long, mut short) = (Browser::new(&site), Browser::new(&site));
         short.text("/login/zoe").await;
+        long.text("/login/zoe").await;
         long.text("/remember/zoe").await;
         short.text("/login/zoe").await;
         for _ in 0..29 {
