@@ -6,7 +6,7 @@ use axum::{
     body::Body,
     http::{Request, StatusCode, Uri, request::Builder},
     response::Redirect,
-    routing::get,
+    routing::{MethodRouter, get},
 };
 use session_core::{SessionStore, Sessions};
 use session_http::{
@@ -50,6 +50,7 @@ impl Site {
             .route("/path", get(async |uri: Uri| uri.to_string()))
             .route("/go", get(async |session: Session| go(session).await))
             .route("/away", get(async || Redirect::to("https://other.example/")))
+            .route("/change-after", get(change_after))
             .route("/next", get(async || Redirect::to("/;sid=x/evil.example/")))
             .route("/unused-go", get(async || Redirect::to("/read")))
             .layer(SessionLayer::new(self.manager.clone()));
@@ -85,6 +86,13 @@ async fn link(session: Session) -> Result<String, Error> {
 async fn go(session: Session) -> Result<Redirect, Error> {
     session.insert("value", &"gone".to_owned()).await?;
     Ok(Redirect::to("/read"))
+}
+
+/// Something changes after the links were written.
+async fn change_after(session: Session) -> Result<String, Error> {
+    let links = link(session.clone()).await?;
+    session.insert("value", &"later".to_owned()).await?;
+    Ok(links)
 }
 
 fn location(answer: &Answer) -> String {
@@ -143,7 +151,9 @@ async fn cookie_wins_over_the_url_and_its_pages_have_plain_links() {
 #[tokio::test]
 async fn redirect_leads_to_the_session_and_to_no_other_site() {
     let site = Site::new();
-    let first = location(&site.get("/go").await);
+    let answer = site.get("/go").await;
+    assert!(answer.headers["location"].is_sensitive());
+    let first = location(&answer);
     assert_eq!(site.text(&first).await, "gone");
     let link = site.text("/link").await;
     let next = location(&site.get(&at("/go", &link)).await);
@@ -219,6 +229,57 @@ async fn page_of_a_nested_router_refers_to_itself() {
     assert!(first.starts_with("/shop/list;sid="), "{first}");
     let second = ask(&first).await;
     assert!(second.starts_with("/shop/list;sid="), "{second}");
+}
+
+/// Two managers, each with a parameter and a layer of its own.
+#[tokio::test]
+async fn sessions_of_two_managers_stand_in_one_url() {
+    let url = || UrlConfig::new(&KeyRing::new(SecretKey::generate().unwrap()));
+    let (one, two) = (Site::with(url()), Site::with(url().parameter("two").unwrap()));
+    let app = |manager: &SessionManager, inner| {
+        UrlLayer::new(one.manager.clone()).layer(
+            UrlLayer::new(two.manager.clone())
+                .layer(axum::Router::new().nest("/x", routes_with_link(manager, inner))),
+        )
+    };
+    let ask = async |manager: &SessionManager, url: &str| {
+        let request = request(url).body(Body::empty()).unwrap();
+        let response = app(manager, get(link)).oneshot(request).await.unwrap();
+        Answer::of(response).await.body
+    };
+    let of_one = ask(&one.manager, "/x/link").await;
+    let of_two = ask(&two.manager, "/x/link").await;
+    let both = format!(
+        "{};{}",
+        at("/x/read", &of_one),
+        at("", &of_two).trim_start_matches(';')
+    );
+    assert_eq!(ask(&one.manager, &both).await, "seen 1");
+    assert_eq!(ask(&two.manager, &both).await, "seen 1");
+}
+
+fn routes_with_link(manager: &SessionManager, link: MethodRouter) -> axum::Router {
+    routes()
+        .route("/link", link)
+        .layer(SessionLayer::new(manager.clone()))
+}
+
+#[tokio::test]
+async fn urls_commit_nothing_for_a_client_with_a_cookie() {
+    let site = Site::new();
+    let id = site.get("/link").await.new_id().unwrap();
+    for (cookie, calls) in [
+        (Some(id), &["load", "update"][..]),
+        (None, &["create", "update"][..]),
+    ] {
+        site.store.calls();
+        let mut request = request("/change-after");
+        if let Some(id) = cookie {
+            request = request.header("cookie", format!("__Host-session={id}"));
+        }
+        site.ask(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(site.store.calls(), calls);
+    }
 }
 
 /// What an application lets through as a path of its own stays one.

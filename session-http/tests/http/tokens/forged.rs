@@ -262,7 +262,11 @@ async fn token_of_our_own_key_for_another_purpose_is_refused() {
 #[tokio::test]
 async fn claims_have_their_registered_names() {
     let maker = Maker::new(Kind::Jwt);
-    let (_, token) = victim(&maker).await;
+    let (site, token) = victim(&maker).await;
+    maker.clock.forward(super::MINUTE);
+    let mut browser = Browser::with_id(&site, &token);
+    browser.text("/count").await;
+    assert_eq!(Parts::of(&browser.held()).claims["iat"], 1_800_000_060_u64);
     let Parts { header, claims } = Parts::of(&token);
     assert_eq!(
         serde_json::to_value(header).unwrap(),
