@@ -86,7 +86,8 @@ impl SessionManager {
         }
     }
 
-    /// Where the sessions come from.
+    /// Where the sessions come from. It knows nothing of tokens: a subject's are ended by [`SessionManager::log_out_subject`], not by
+    /// [`Sessions::log_out_subject`].
     #[must_use]
     pub fn sessions(&self) -> &Sessions {
         &self.shared.sessions

@@ -210,7 +210,7 @@ impl Claims {
         Ok(())
     }
 
-    /// As large as can be, but for its data and the escapes of an odd subject.
+    /// As large as can be, but for its data and the escapes of odd names and subjects: those are measured when it is written.
     fn largest(data: usize) -> Self {
         let subject = Subject::new("s".repeat(Subject::MAX_LEN)).ok();
         let latest = Timestamp::from_millis(9_999_999_999_999);

@@ -67,8 +67,10 @@ async fn tokens_cost_the_round_trips_that_are_documented() {
             ["load", "load"],
             "the mark and the epoch, at once"
         );
-        browser.text("/logout").await;
-        assert_eq!(maker.store.calls(), ["load", "load", "create"]);
+        for path in ["/renew", "/logout"] {
+            browser.text(path).await;
+            assert_eq!(maker.store.calls(), ["load", "load", "create"], "{path}");
+        }
     }
 }
 
