@@ -182,8 +182,10 @@ fn segments(path: &str) -> impl Iterator<Item = (&str, bool)> {
 
 /// Whether browsers take it for this directory or the one above (WHATWG URL, "single-dot" and "double-dot URL path segment").
 fn is_dots(segment: &str) -> bool {
-    // Longer than `%2e%2e` is none, however long it is.
-    segment.len() <= 6 && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
+    // `%2e%2e` is the longest. Most segments are seen to be none by their first character.
+    segment.len() <= 6
+        && segment.starts_with(['.', '%'])
+        && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
 }
 
 /// No other site learns the URL, no cache keeps the page, no search engine lists it.
@@ -250,6 +252,7 @@ mod tests {
             ("/cart%3Bsid=a", None),
             ("/cart?;sid=a", None),
             ("*", None),
+            ("shop.example:443", None),
             // It would be a path that a proxy in front has not seen.
             ("/;sid=a/evil.example", None),
             ("/a/..;sid=b/admin", None),

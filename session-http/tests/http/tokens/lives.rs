@@ -283,6 +283,45 @@ async fn renewal_in_flight_is_no_log_in_after_the_end_of_all() {
     }
 }
 
+/// A log-in that sends everybody else away before it is committed, of a guest and of the user again.
+#[tokio::test]
+async fn log_in_that_logs_out_elsewhere_stays_alone() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let manager = maker.manager().build().unwrap();
+        let site = site_of(manager.clone());
+        for begins in ["/unused", "/write/x", "/login/adam", "/login/zoe"] {
+            let (mut here, mut there) = (Browser::new(&site), Browser::new(&site));
+            here.text(begins).await;
+            there.text("/login/zoe").await;
+            maker.clock.forward(MINUTE);
+            let visit = manager.open(&here.request("/").into_parts().0);
+            visit
+                .session()
+                .log_in(Subject::new("zoe").unwrap())
+                .await
+                .unwrap();
+            assert_eq!(visit.session().log_out_elsewhere().await.unwrap(), 1);
+            let after = token(&manager.commit(&visit).await.unwrap()).unwrap();
+            let after = Browser::with_id(&site, &after).text("/whoami").await;
+            assert_eq!(after, "zoe", "{kind:?} {begins}");
+            assert_eq!(there.text("/whoami").await, "nobody", "{kind:?} {begins}");
+            assert_eq!(here.text("/whoami").await, "nobody", "{kind:?} {begins}");
+        }
+        // Another user of the same browser keeps his own.
+        let mut adam = Browser::new(&site);
+        adam.text("/login/adam").await;
+        let visit = manager.open(&adam.request("/").into_parts().0);
+        visit
+            .session()
+            .log_in(Subject::new("zoe").unwrap())
+            .await
+            .unwrap();
+        visit.session().log_out_elsewhere().await.unwrap();
+        assert_eq!(adam.text("/whoami").await, "adam", "nothing was committed");
+    }
+}
+
 /// Two that send everybody else away at once: one of them at most stays.
 #[tokio::test]
 async fn of_two_that_log_out_elsewhere_not_both_stay() {
