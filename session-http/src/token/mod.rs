@@ -250,6 +250,7 @@ impl Format {
     }
 
     fn check(&self, sessions: &Sessions) -> Result<(), ManagerError> {
+        _ = sessions;
         match self {
             Self::Sealed(_) => Ok(()),
             #[cfg(feature = "jwt")]
