@@ -45,10 +45,11 @@ impl Revocation {
         }
     }
 
-    /// Whether the session has been ended.
-    pub(super) async fn is_ended(&self, key: &SessionKey) -> Result<bool> {
+    /// Whether the session has been ended by another than `own`.
+    pub(super) async fn is_ended(&self, key: &SessionKey, own: Option<[u8; 16]>) -> Result<bool> {
         match self.store.load(&self.mark(key)).await {
-            Ok(stored) => Ok(stored.is_some()),
+            Ok(Some(mark)) => Ok(own.is_none_or(|own| mark.record.data[..] != own)),
+            Ok(None) => Ok(false),
             // There is a mark, whatever it says.
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NewerFormat) => Ok(true),
             Err(error) => Err(error),

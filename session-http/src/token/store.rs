@@ -297,8 +297,10 @@ impl SessionStore for TokenStore {
         let Some(slot) = self.find(key) else {
             return Ok(None);
         };
+        // What this request has ended is gone from here, but where the reply was lost: then it goes on with it, and ends it again.
+        let own = self.slots().name;
         if let Some(revocation) = &self.shared.revocation
-            && let Some(refused) = refused(revocation, &slot.claims).await?
+            && let Some(refused) = refused(revocation, &slot.claims, own).await?
         {
             event::token_refused(refused.reason(), refused.is_ordinary());
             self.remove(key);
@@ -410,7 +412,7 @@ impl fmt::Debug for TokenStore {
 }
 
 /// Whether the session was ended, or its subject logged out everywhere. Both are asked at once.
-async fn refused(revocation: &Revocation, claims: &Claims) -> Result<Option<Refused>> {
+async fn refused(revocation: &Revocation, claims: &Claims, own: Option<[u8; 16]>) -> Result<Option<Refused>> {
     let epoch = async {
         match &claims.subject {
             // None is never the same: nothing could end what has none.
@@ -421,7 +423,7 @@ async fn refused(revocation: &Revocation, claims: &Claims) -> Result<Option<Refu
             None => Ok(false),
         }
     };
-    let (ended, is_other) = tokio::join!(revocation.is_ended(&claims.key), epoch);
+    let (ended, is_other) = tokio::join!(revocation.is_ended(&claims.key, own), epoch);
     Ok(match (ended?, is_other?) {
         (true, _) => Some(Refused::Ended),
         (_, true) => Some(Refused::EndedEverywhere),
