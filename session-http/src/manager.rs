@@ -177,7 +177,7 @@ impl SessionManager {
         measured.end(committed.is_ok());
         let committed = committed?;
         headers.upkeep = committed.upkeep;
-        headers.urls = visit.encoder(&committed.client, self.now());
+        headers.urls = visit.encoder_after(&committed.client, self.now()).await?;
         let transport = self.shared.answers(visit.by);
         headers.handed_out = match committed.client {
             ClientAction::Forget if visit.by.is_some() => transport.removal()?,
@@ -216,7 +216,7 @@ impl SessionManager {
         }
         // The upkeep is due again at the last commit.
         let committed = visit.session.commit().await?;
-        Ok(visit.encoder(&committed.client, self.now()))
+        visit.encoder_after(&committed.client, self.now()).await
     }
 
     /// The transport by URL, if there is one.
@@ -406,6 +406,15 @@ impl Visit {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Once the session has been committed: an id that led to none is not written again, unless the store could not be asked.
+    async fn encoder_after(&self, client: &ClientAction, now: Timestamp) -> Result<UrlEncoder, Error> {
+        let is_kept = matches!(client, ClientAction::Keep) && self.rewriting.is_some();
+        match is_kept && !self.session.is_degraded() && self.session.info().await?.is_none() {
+            true => Ok(UrlEncoder::idle()),
+            false => Ok(self.encoder(client, now)),
+        }
     }
 
     fn encoder(&self, client: &ClientAction, now: Timestamp) -> UrlEncoder {

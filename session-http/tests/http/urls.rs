@@ -48,6 +48,7 @@ impl Site {
         let router = routes()
             .route("/link", get(link))
             .route("/path", get(async |uri: Uri| uri.to_string()))
+            .route("/look", get(async |session: Session| look(session).await))
             .route("/go", get(async |session: Session| go(session).await))
             .route("/away", get(async || Redirect::to("https://other.example/")))
             .route("/change-after", get(change_after))
@@ -81,6 +82,12 @@ async fn link(session: Session) -> Result<String, Error> {
     session.insert("value", &format!("seen {seen}")).await?;
     let urls = session.urls().await?;
     Ok(urls.encode("/read?x=1").into_owned())
+}
+
+/// A page that only reads.
+async fn look(session: Session) -> Result<String, Error> {
+    let _: Option<String> = session.get("value").await?;
+    Ok(session.urls().await?.encode("/read").into_owned())
 }
 
 async fn go(session: Session) -> Result<Redirect, Error> {
@@ -186,7 +193,26 @@ async fn logout_ends_the_session_of_every_link() {
     let link = site.text("/link").await;
     site.text(&at("/logout", &link)).await;
     assert_eq!(site.text(&link).await, "nothing");
+    // And is not written into any link again.
+    assert_eq!(site.text(&at("/look", &link)).await, "/read");
     assert!(site.store.memory.is_empty());
+}
+
+/// A page that goes on without the store keeps the visitor's session in its links.
+#[tokio::test]
+async fn outage_takes_no_session_out_of_the_links() {
+    let site = Site::new();
+    let link = site.text("/link").await;
+    let (parts, _) = request(&link).body(Body::empty()).unwrap().into_parts();
+    site.store.set_down(true);
+    let visit = site.manager.open(&parts);
+    visit.session().tolerate_outage();
+    let nothing: Option<String> = visit.session().get("value").await.unwrap();
+    assert!(nothing.is_none() && visit.session().is_degraded());
+    let urls = site.manager.urls(&visit).await.unwrap();
+    let link = urls.encode("/read").into_owned();
+    site.store.set_down(false);
+    assert_eq!(site.text(&link).await, "seen 1");
 }
 
 /// A link that is passed on: to another browser, or later.

@@ -30,6 +30,8 @@ use crate::KeyRing;
 /// - URLs are written by [`Session::urls`](crate::Session::urls) (or [`SessionManager::urls`](crate::SessionManager::urls)),
 ///   `Location` of a response by itself.
 /// - [`UrlLayer`](crate::UrlLayer) around the whole router takes the session out of the path before it is routed.
+/// - A periodic renewal of the id reaches the links of one page; those of another tab lead nowhere once its grace is over. Where
+///   such visitors log in, consider [`renew_every(None)`](session_core::SessionsBuilder::renew_every).
 /// - Responses to a request that carries one say `Referrer-Policy: same-origin`, `Cache-Control: no-store` and
 ///   `X-Robots-Tag: noindex`. (Not `no-referrer`: forms would then come with `Origin: null`, and look forged.)
 ///
