@@ -148,10 +148,10 @@ impl Inner {
     /// it does not follow, for whoever opened it before must not come into the rights of whoever logged in.
     async fn reach_again(&self, key: SessionKey) -> Result<Phase, SessionError> {
         let Chain { links, end, .. } = self.follow_to_the_end(key).await?;
-        let is_anothers = links.iter().any(|(_, retired)| retired.cause == Cause::Privilege);
+        let is_of_another = links.iter().any(|(_, retired)| retired.cause == Cause::Privilege);
         let path = links.into_iter().map(|(key, _)| key).collect();
         Ok(match end {
-            Some((end, found)) if !is_anothers => {
+            Some((end, found)) if !is_of_another => {
                 Phase::Stored(Box::new(Self::loaded(end, false, path, found)))
             }
             _ => Phase::New,
