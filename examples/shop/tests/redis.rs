@@ -194,3 +194,49 @@ async fn sealed_session_is_ended_on_a_real_server_and_fails_closed_without_it() 
     assert!(!is_ada(&copy) && is_ada(&kept));
     shop.stop();
 }
+
+/// What went wrong elsewhere, tried on a stored session and a real server: CVE-2015-5143 and CVE-2015-5963 (a store filled by
+/// whoever asks), CVE-2022-25896 (the same id after the log-in), CVE-2023-20862 (a logout that did not last) and CVE-2023-20866
+/// (ids in the log, which `Shop::stop` looks through).
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_others_are_none_on_a_real_server() {
+    let redis = RedisServer::start(Kind::Valkey, &[]).await.unwrap();
+    let url = format!(
+        "redis://127.0.0.1:{}/?read_ms=5000&write_ms=5000",
+        redis.port().unwrap()
+    );
+    let shop = Shop::start(&["--store", &url, "--metrics-listen", "127.0.0.1:0"]);
+    for number in 0..50 {
+        let made_up = format!("{number:042}A");
+        for path in ["/", "/cart", "/session", "/login"] {
+            assert_eq!(ask(&shop, path, Some(&made_up), None).id, None);
+            assert_eq!(ask(&shop, path, None, None).id, None);
+        }
+    }
+    let scrape = common::curl_command()
+        .arg(shop.metrics.as_ref().unwrap())
+        .output()
+        .unwrap();
+    let samples = String::from_utf8(scrape.stdout).unwrap();
+    assert!(samples.contains("call=\"load\",outcome=\"absent\""), "{samples}");
+    for call in ["create", "update", "touch", "delete"] {
+        assert!(
+            !samples.contains(&format!("call=\"{call}\"")),
+            "{call}: {samples}"
+        );
+    }
+
+    let mut visitor = Carrier::new(&shop, None);
+    visitor.post("/cart/add", "product=mug");
+    let planted = visitor.held();
+    visitor.log_in();
+    let id = visitor.held();
+    assert_ne!(id, planted);
+    assert!(!Carrier::new(&shop, Some(&planted)).is_ada() && visitor.is_ada());
+    assert_eq!(visitor.post("/logout", "").status, 303);
+    shop.stop();
+    let shop = Shop::start(&["--store", &url]);
+    assert!(!Carrier::new(&shop, Some(&id)).is_ada());
+    assert!(!Carrier::new(&shop, Some(&planted)).is_ada());
+    shop.stop();
+}

@@ -120,7 +120,7 @@ async fn anonymous_requests_fill_nothing() {
     assert!(store.memory.is_empty());
 }
 
-/// CVE-2022-24444, CVE-2026-30224.
+/// CVE-2022-24444, CVE-2023-20862, CVE-2026-30224.
 #[tokio::test]
 async fn logout_ends_the_session_on_the_server() {
     let store = Watched::shared();
