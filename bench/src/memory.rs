@@ -27,7 +27,7 @@ const ROOM: usize = 1 << 36;
 const LIVE: usize = 10_000;
 
 fn store(records: usize) -> Result<MemoryStore> {
-    let store = MemoryStore::builder().max_records(2 * records + 1_000_000).max_bytes(ROOM);
+    let store = MemoryStore::builder().max_records(records + 50_000_000).max_bytes(ROOM);
     Ok(store.build()?)
 }
 

@@ -31,7 +31,7 @@ Options:
 Options of memcached, memory, postgres and redis:
   --only OPERATION   load, update, touch, visit, create or delete (what was created); may come again
                      [default: all of them]
-  --callers N        callers at once; one alone is measured anyway [default: 64]
+  --callers N        callers at once; one alone is measured anyway [default: 64; 2 in memory]
   --rounds N         rounds, of which the median is reported [default: 5]
   --seconds N        how long each operation of each contestant is called in a round [default: 2]
 
@@ -52,7 +52,7 @@ pub(crate) enum Command {
     PostgresSweep(Options),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Options {
     pub(crate) url: Option<String>,
     pub(crate) json: Option<PathBuf>,
@@ -81,12 +81,14 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
         other => return Err(other.unexpected()),
     };
+    // Nobody waits in memory: more callers than threads would only stand in line.
+    let in_memory = matches!(command(Options::default()), Command::Memory(_));
     let mut options = Options {
         url: None,
         json: None,
         size: 1024,
         operations: Vec::new(),
-        callers: 64,
+        callers: if in_memory { 2 } else { 64 },
         rounds: 5,
         length: Duration::from_secs_f64(seconds),
         rows: 1_000_000,
