@@ -182,12 +182,12 @@ impl SessionManager {
         headers.handed_out = match committed.client {
             ClientAction::Forget if visit.by.is_some() => transport.removal()?,
             #[cfg(feature = "sealed")]
-            _ if let Some(token) = &visit.token => {
+            _ if visit.token.is_some() => {
                 // The response carries what it writes.
                 if let Some(upkeep) = headers.upkeep.take() {
                     upkeep.run().await;
                 }
-                match token.issued() {
+                match visit.token.as_ref().and_then(|token| token.issued()) {
                     Some(issued) => transport.store(&issued.text, issued.lasts)?,
                     None => None,
                 }
