@@ -133,9 +133,51 @@ impl KeyRing {
         Ok(self)
     }
 
+    /// The keys for one purpose.
+    pub(crate) fn derive(&self, purpose: &str) -> Derived {
+        Derived {
+            keys: self.keys().map(|key| key.derive(purpose)).collect(),
+            ids: self.keys().map(SecretKey::id).collect(),
+        }
+    }
+
     /// The keys, the one that writes first.
     pub fn keys(&self) -> impl Iterator<Item = &SecretKey> {
         self.keys.iter().map(|key| &**key)
+    }
+}
+
+/// The keys of a ring for one purpose. Equal are those of rings with the same keys; `Debug` shows the ids.
+#[derive(Clone)]
+pub(crate) struct Derived {
+    /// Never empty.
+    keys: Arc<[Zeroizing<[u8; 32]>]>,
+    ids: Vec<String>,
+}
+
+impl Derived {
+    /// The key that writes.
+    pub(crate) fn writer(&self) -> &[u8; 32] {
+        &self.keys[0]
+    }
+
+    /// Whether one of the keys says so.
+    pub(crate) fn any(&self, mut verifies: impl FnMut(&[u8; 32]) -> bool) -> bool {
+        self.keys.iter().any(|key| verifies(key))
+    }
+}
+
+impl PartialEq for Derived {
+    fn eq(&self, other: &Self) -> bool {
+        self.ids == other.ids
+    }
+}
+
+impl Eq for Derived {}
+
+impl fmt::Debug for Derived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Derived").field(&self.ids).finish()
     }
 }
 

@@ -1,37 +1,30 @@
 //! The optional signature of an id in a cookie.
 
-use std::{fmt, sync::Arc};
-
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac::{Hmac, Mac};
 use session_core::SessionId;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::{KeyRing, SecretKey, mac};
+use crate::{KeyRing, keys::Derived, mac};
 
 /// Characters that a signature adds to the id: a dot, and 256 bits of base64url.
 pub(super) const SIGNATURE_LEN: usize = 44;
 
 /// Signs with the first key, verifies with all.
-#[derive(Clone)]
-pub(super) struct Signer {
-    keys: Arc<[Zeroizing<[u8; 32]>]>,
-    /// The ids of the secret keys, for comparison and `Debug`.
-    ids: Vec<String>,
-}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signer(Derived);
 
 impl Signer {
     pub(super) fn new(ring: &KeyRing) -> Self {
-        Self {
-            keys: ring.keys().map(|key| key.derive("signed cookie")).collect(),
-            ids: ring.keys().map(SecretKey::id).collect(),
-        }
+        Self(ring.derive("signed cookie"))
     }
 
     /// The id and its signature.
     pub(super) fn sign(&self, cookie: &str, id: &str) -> Zeroizing<String> {
-        let signature = mac(&self.keys[0], cookie, id.as_bytes()).finalize().into_bytes();
+        let signature = mac(self.0.writer(), cookie, id.as_bytes())
+            .finalize()
+            .into_bytes();
         Zeroizing::new(format!("{id}.{}", Base64UrlUnpadded::encode_string(&signature)))
     }
 
@@ -42,24 +35,9 @@ impl Signer {
         let decoded = Base64UrlUnpadded::decode(rest.strip_prefix(b".")?, &mut signature).ok()?;
         let signed = decoded.len() == 32
             && self
-                .keys
-                .iter()
+                .0
                 .any(|key| mac(key, cookie, id).verify_slice(decoded).is_ok());
         signed.then_some(id)
-    }
-}
-
-impl PartialEq for Signer {
-    fn eq(&self, other: &Self) -> bool {
-        self.ids == other.ids
-    }
-}
-
-impl Eq for Signer {}
-
-impl fmt::Debug for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Signer").field(&self.ids).finish()
     }
 }
 

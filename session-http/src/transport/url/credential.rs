@@ -1,6 +1,6 @@
 //! What stands in a URL: the id, the time, and a MAC of both and of the browser.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac::{Hmac, Mac};
@@ -8,32 +8,25 @@ use session_core::{SessionId, Timestamp};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::{KeyRing, SecretKey, mac};
+use crate::{KeyRing, keys::Derived, mac};
 
 /// Bytes of the minute, and of the MAC: 128 bits of it.
 const MINUTE_LEN: usize = 4;
 const MAC_LEN: usize = 16;
 
 /// Signs with the first key, verifies with all.
-#[derive(Clone)]
-pub(super) struct Signer {
-    keys: Arc<[Zeroizing<[u8; 32]>]>,
-    /// The ids of the secret keys, for comparison and `Debug`.
-    ids: Vec<String>,
-}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signer(Derived);
 
 impl Signer {
     pub(super) fn new(ring: &KeyRing) -> Self {
-        Self {
-            keys: ring.keys().map(|key| key.derive("session in a url")).collect(),
-            ids: ring.keys().map(SecretKey::id).collect(),
-        }
+        Self(ring.derive("session in a url"))
     }
 
     /// 43 characters of the id, a dot, and 27 of the minute and the MAC.
     pub(super) fn sign(&self, parameter: &str, agent: &[u8], id: &str, now: Timestamp) -> Zeroizing<String> {
         let minute = minute(now);
-        let mac = mac(&self.keys[0], parameter, agent, id, minute)
+        let mac = mac(self.0.writer(), parameter, agent, id, minute)
             .finalize()
             .into_bytes();
         let mut signature = [0; MINUTE_LEN + MAC_LEN];
@@ -59,7 +52,7 @@ impl Signer {
         }
         let (signed_at, tag) = signature.split_at(MINUTE_LEN);
         let signed_at = u32::from_le_bytes(signed_at.try_into().ok()?);
-        let good = self.keys.iter().any(|key| {
+        let good = self.0.any(|key| {
             let mac = mac(key, parameter, agent, id, signed_at);
             mac.verify_truncated_left(tag).is_ok()
         });
@@ -68,20 +61,6 @@ impl Signer {
         let timely =
             signed_at <= now.saturating_add(1) && u64::from(now.saturating_sub(signed_at)) <= minutes;
         (good && timely).then_some(id)
-    }
-}
-
-impl PartialEq for Signer {
-    fn eq(&self, other: &Self) -> bool {
-        self.ids == other.ids
-    }
-}
-
-impl Eq for Signer {}
-
-impl fmt::Debug for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Signer").field(&self.ids).finish()
     }
 }
 
@@ -103,6 +82,7 @@ fn mac(key: &[u8; 32], parameter: &str, agent: &[u8], id: &str, minute: u32) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SecretKey;
 
     const ID: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
