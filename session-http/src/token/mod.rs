@@ -192,6 +192,8 @@ struct Claims {
     epoch: Option<Epoch>,
     issued_at: Timestamp,
     expires_at: Timestamp,
+    /// The end of the session, whatever happens: until then an end of it is remembered.
+    deadline: Timestamp,
     /// The data of the session's record.
     data: Bytes,
 }
@@ -220,6 +222,7 @@ impl Claims {
             epoch: Some([0; 16]),
             issued_at: latest,
             expires_at: latest,
+            deadline: latest,
             data: vec![0; data].into(),
         }
     }

@@ -102,6 +102,8 @@ struct Payload {
     i: u64,
     /// Expires at, in milliseconds.
     x: u64,
+    /// The session's absolute end, in milliseconds.
+    a: u64,
     /// The record's data.
     d: String,
 }
@@ -120,6 +122,7 @@ fn payload(claims: &Claims) -> Result<Vec<u8>, WriteError> {
         e: claims.epoch.as_ref().map(|epoch| encode(epoch)),
         i: claims.issued_at.as_millis(),
         x: claims.expires_at.as_millis(),
+        a: claims.deadline.as_millis(),
         d: encode(&claims.data),
     };
     serde_json::to_vec(&payload).map_err(|_| WriteError::Parts("the payload is no JSON"))
@@ -136,6 +139,7 @@ fn claims(payload: &str) -> Result<Claims, Refused> {
         epoch: payload.e.as_deref().map(decode_array).transpose()?,
         issued_at: Timestamp::from_millis(payload.i),
         expires_at: Timestamp::from_millis(payload.x),
+        deadline: Timestamp::from_millis(payload.a),
         data: decode(&payload.d)?,
     })
 }
@@ -195,7 +199,7 @@ mod tests {
     fn payload_of_format_1_is_read() {
         let key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
         let payload = format!(
-            r#"{{"v":1,"k":"{key}","s":"zoe","e":"AgICAgICAgICAgICAgICAg","i":1000,"x":61000,"d":"AQI"}}"#
+            r#"{{"v":1,"k":"{key}","s":"zoe","e":"AgICAgICAgICAgICAgICAg","i":1000,"x":61000,"a":90000,"d":"AQI"}}"#
         );
         let claims = sealed(&payload).unwrap();
         assert_eq!(claims.key.as_bytes(), &[1; 32]);
@@ -205,6 +209,7 @@ mod tests {
             (claims.issued_at.as_millis(), claims.expires_at.as_millis()),
             (1_000, 61_000)
         );
+        assert_eq!(claims.deadline.as_millis(), 90_000);
         assert_eq!(&claims.data[..], [1, 2]);
     }
 

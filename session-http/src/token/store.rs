@@ -55,11 +55,22 @@ impl Slots {
 struct Slot {
     claims: Claims,
     version: Version,
-    not_after: Option<Timestamp>,
     /// Whether a client has a token of it.
     is_out: bool,
     /// The token to hand out, if it has changed.
     written: Option<String>,
+}
+
+impl Slot {
+    /// As its token tells of it. It has one version: nobody else writes it.
+    fn presented(claims: Claims) -> Self {
+        Self {
+            claims,
+            version: Version::from_cas(0),
+            is_out: true,
+            written: None,
+        }
+    }
 }
 
 /// A token for the client.
@@ -87,7 +98,7 @@ impl TokenStore {
             match self.shared.format.read(&self.shared.namespace, text, self.now()) {
                 Ok(claims) => {
                     slots.presented = Some(claims.key);
-                    slots.sessions.push(self.slot(claims));
+                    slots.sessions.push(Slot::presented(claims));
                 }
                 Err(refused) => {
                     event::token_refused(refused.reason(), refused.is_ordinary());
@@ -106,24 +117,8 @@ impl TokenStore {
         let slot = slots.sessions.last_mut()?;
         let text = slot.written.clone()?;
         slot.is_out = true;
-        let ends = slot.not_after.unwrap_or(slot.claims.expires_at);
-        let lasts = ends.since(self.now());
+        let lasts = slot.claims.deadline.since(self.now());
         Some(Issued { text, lasts })
-    }
-
-    /// The session as its token tells of it. It has one version: nobody else writes it.
-    fn slot(&self, claims: Claims) -> Slot {
-        Slot {
-            version: Version::from_cas(0),
-            // The token alone does not tell, but the record that it holds.
-            not_after: SessionParts::from_data(&claims.data)
-                .ok()
-                .flatten()
-                .map(|parts| parts.deadline),
-            is_out: true,
-            written: None,
-            claims,
-        }
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
@@ -219,8 +214,8 @@ impl TokenStore {
         };
         let ended = match &self.shared.revocation {
             Some(revocation) if is_out => {
-                let deadline = slot.not_after.unwrap_or(slot.claims.expires_at);
-                revocation.end(&slot.claims.key, self.name()?, deadline).await?
+                let Claims { key, deadline, .. } = &slot.claims;
+                revocation.end(key, self.name()?, *deadline).await?
             }
             _ => true,
         };
@@ -255,8 +250,8 @@ impl SessionStore for TokenStore {
             return Err(self.error(ErrorKind::AlreadyExists));
         }
         let now = self.now();
-        let not_after = record.not_after.unwrap_or_else(|| now.after(ttl));
-        let (life, longest) = (not_after.since(now), self.shared.longest());
+        let deadline = record.not_after.unwrap_or_else(|| now.after(ttl));
+        let (life, longest) = (deadline.since(now), self.shared.longest());
         // The log-in was a moment ago, and the clock may have stepped back since.
         if life > longest.saturating_add(Tokens::SKEW) {
             let kind = ErrorKind::InvalidTtl { ttl: life, longest };
@@ -267,7 +262,7 @@ impl SessionStore for TokenStore {
         let epoch = match (&self.shared.revocation, &record.subject) {
             (Some(revocation), Some(subject)) => match self.renewed_epoch(record) {
                 Some(epoch) => Some(epoch),
-                None => Some(revocation.epoch_until(subject, not_after).await?),
+                None => Some(revocation.epoch_until(subject, deadline).await?),
             },
             _ => None,
         };
@@ -278,12 +273,12 @@ impl SessionStore for TokenStore {
             epoch,
             issued_at: now,
             expires_at: now.after(ttl),
+            deadline,
             data: record.data.clone(),
         };
         let slot = Slot {
             claims,
             version,
-            not_after: Some(not_after),
             is_out: false,
             written: None,
         };
@@ -308,7 +303,7 @@ impl SessionStore for TokenStore {
         }
         let record = Record::new(slot.claims.data)
             .with_subject(slot.claims.subject)
-            .with_not_after(slot.not_after);
+            .with_not_after(slot.claims.deadline);
         let remaining = slot.claims.expires_at.since(self.now());
         Ok(Some(Stored::new(record, slot.version, remaining)).filter(|_| !remaining.is_zero()))
     }
@@ -336,7 +331,7 @@ impl SessionStore for TokenStore {
         }
         slot.claims.data = record.data.clone();
         slot.claims.expires_at = self.now().after(ttl);
-        slot.not_after = record.not_after.or(slot.not_after);
+        slot.claims.deadline = record.not_after.unwrap_or(slot.claims.deadline);
         self.put(slot, self.new_version()?)
     }
 
@@ -390,8 +385,8 @@ impl Subjects for TokenStore {
         else {
             return revocation.end_all(subject).await.map(u64::from);
         };
-        let ends = kept.not_after.unwrap_or(kept.claims.expires_at);
-        let (ended, own) = revocation.end_others(subject, epoch, ends).await?;
+        let deadline = kept.claims.deadline;
+        let (ended, own) = revocation.end_others(subject, epoch, deadline).await?;
         if own.is_some() {
             let version = kept.version;
             kept.claims.epoch = own;

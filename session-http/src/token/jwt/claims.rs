@@ -174,6 +174,7 @@ impl JwtClaims {
             epoch: session.epoch.as_deref().map(decode_array).transpose()?,
             issued_at: at(session.issued).max(at(self.nbf.saturating_mul(1000))),
             expires_at,
+            deadline: at(session.deadline),
             data: parts.into_data().map_err(|_| Refused::Malformed)?,
         })
     }

@@ -114,7 +114,12 @@ async fn token_holds_what_a_cookie_holds_and_tells_what_is_too_large() {
                 break;
             }
         }
-        assert!(fits > 1_600, "{kind:?}: {fits}");
+        // As the documentation says.
+        let least = match kind {
+            Kind::Sealed => 1_800,
+            Kind::Jwt => 2_000,
+        };
+        assert!((least..least + 100).contains(&fits), "{kind:?}: {fits}");
         // The longest subject, and all that a log-in adds.
         let subject = session_core::Subject::new("s".repeat(256)).unwrap();
         session.log_in(subject).await.unwrap();
@@ -238,8 +243,7 @@ async fn token_without_an_epoch_is_refused_where_sessions_can_be_ended() {
 async fn no_debug_output_has_a_token() {
     for kind in KINDS {
         let maker = Maker::new(kind);
-        let manager = maker.manager().build().unwrap();
-        let site = site_of(manager.clone());
+        let (manager, site) = maker.managed();
         let mut browser = Browser::new(&site);
         browser.text("/login/zoe").await;
         let visit = manager.open(&browser.request("/").into_parts().0);

@@ -163,13 +163,31 @@ async fn logout_holds_on_a_node_whose_clock_is_behind() {
     }
 }
 
+/// A mark lasts until the session's absolute end, not until that of the token which was presented: another copy may last longer.
+#[tokio::test]
+async fn logout_with_an_older_copy_ends_the_newer_one_for_good() {
+    for kind in KINDS {
+        let maker = Maker::new(kind);
+        let site = maker.site();
+        let mut browser = Browser::new(&site);
+        browser.text("/write/x").await;
+        let older = browser.held();
+        maker.clock.forward(29 * MINUTE);
+        browser.text("/read").await;
+        assert_ne!(browser.held(), older);
+        Browser::with_id(&site, &older).text("/logout").await;
+        assert_eq!(browser.text("/read").await, "nothing", "{kind:?}");
+        maker.clock.forward(10 * MINUTE);
+        assert_eq!(browser.text("/read").await, "nothing", "{kind:?}");
+    }
+}
+
 /// CVE-2025-46336, with nothing in the store to be brought back.
 #[tokio::test]
 async fn request_in_flight_hands_out_no_token_that_outlives_the_logout() {
     for kind in KINDS {
         let maker = Maker::new(kind);
-        let manager = maker.manager().build().unwrap();
-        let site = site_of(manager.clone());
+        let (manager, site) = maker.managed();
         let mut browser = Browser::new(&site);
         browser.text("/login/zoe").await;
         let (parts, _) = browser.request("/write/late").into_parts();
@@ -192,8 +210,7 @@ async fn request_in_flight_hands_out_no_token_that_outlives_the_logout() {
 async fn token_is_replaced_or_ended_once() {
     for kind in KINDS {
         let maker = Maker::new(kind);
-        let manager = maker.manager().build().unwrap();
-        let site = site_of(manager.clone());
+        let (manager, site) = maker.managed();
         for first in ["/login/zoe", "/renew", "/logout"] {
             let mut browser = Browser::new(&site);
             browser.text("/login/zoe").await;
@@ -253,8 +270,7 @@ async fn lost_reply_changes_nothing() {
 async fn renewal_in_flight_is_no_log_in_after_the_end_of_all() {
     for kind in KINDS {
         let maker = Maker::new(kind);
-        let manager = maker.manager().build().unwrap();
-        let site = site_of(manager.clone());
+        let (manager, site) = maker.managed();
         let zoe = Subject::new("zoe").unwrap();
         for path in ["renew", "elsewhere", "log-in"] {
             let mut browser = Browser::new(&site);
@@ -288,8 +304,7 @@ async fn renewal_in_flight_is_no_log_in_after_the_end_of_all() {
 async fn log_in_that_logs_out_elsewhere_stays_alone() {
     for kind in KINDS {
         let maker = Maker::new(kind);
-        let manager = maker.manager().build().unwrap();
-        let site = site_of(manager.clone());
+        let (manager, site) = maker.managed();
         for begins in ["/unused", "/write/x", "/login/adam", "/login/zoe"] {
             let (mut here, mut there) = (Browser::new(&site), Browser::new(&site));
             here.text(begins).await;
@@ -327,8 +342,7 @@ async fn log_in_that_logs_out_elsewhere_stays_alone() {
 async fn of_two_that_log_out_elsewhere_not_both_stay() {
     for kind in KINDS {
         let maker = Maker::new(kind);
-        let manager = maker.manager().build().unwrap();
-        let site = site_of(manager.clone());
+        let (manager, site) = maker.managed();
         let (mut one, mut other) = (Browser::new(&site), Browser::new(&site));
         one.text("/login/zoe").await;
         other.text("/login/zoe").await;
@@ -351,8 +365,7 @@ async fn of_two_that_log_out_elsewhere_not_both_stay() {
 async fn session_is_committed_as_often_as_its_handler_likes() {
     for kind in KINDS {
         let maker = Maker::new(kind);
-        let manager = maker.manager().build().unwrap();
-        let site = site_of(manager.clone());
+        let (manager, site) = maker.managed();
         let mut known = Browser::new(&site);
         known.text("/login/adam").await;
         for browser in [Browser::new(&site), known] {
@@ -384,8 +397,7 @@ async fn session_is_committed_as_often_as_its_handler_likes() {
 async fn logout_while_the_body_is_sent_ends_the_token_of_its_head() {
     for kind in KINDS {
         let maker = Maker::new(kind);
-        let manager = maker.manager().build().unwrap();
-        let site = site_of(manager.clone());
+        let (manager, site) = maker.managed();
         for ends in ["log-out", "renew"] {
             let visit = manager.open(&Browser::new(&site).request("/").into_parts().0);
             visit
@@ -413,8 +425,7 @@ async fn logout_while_the_body_is_sent_ends_the_token_of_its_head() {
 async fn everywhere_is_every_copy_of_every_token_of_the_subject_alone() {
     for kind in KINDS {
         let maker = Maker::new(kind);
-        let manager = maker.manager().build().unwrap();
-        let site = site_of(manager.clone());
+        let (manager, site) = maker.managed();
         let mut browsers = [(); 3].map(|()| Browser::new(&site));
         for browser in &mut browsers {
             browser.text("/login/zoe").await;

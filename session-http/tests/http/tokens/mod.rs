@@ -75,8 +75,14 @@ impl Maker {
         SessionManager::builder(self.sessions().build().unwrap()).tokens(self.tokens())
     }
 
+    /// A manager, and the site that it serves.
+    fn managed(&self) -> (SessionManager, Router) {
+        let manager = self.manager().build().unwrap();
+        (manager.clone(), site_of(manager))
+    }
+
     fn site(&self) -> Router {
-        site_of(self.manager().build().unwrap())
+        self.managed().1
     }
 
     /// A site whose credentials travel in `Authorization: Bearer` and `Session-Id`.
