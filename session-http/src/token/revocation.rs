@@ -67,22 +67,25 @@ impl Revocation {
         let key = self.of(subject);
         for _ in 0..MOST_ATTEMPTS {
             let ttl = self.ttl(deadline);
+            let granularity = self.store.profile().limits.granularity;
+            // With time to spare: not every log-in that follows has to write.
+            let kept = ttl
+                .saturating_add((ttl / 8).max(3 * granularity))
+                .min(self.longest());
             if let Some(stored) = self.store.load(&key).await? {
                 let Ok(epoch) = stored.record.data[..].try_into() else {
                     return Err(Error::new(ErrorKind::Corrupt, self.store.profile().name)
                         .with_detail("the epoch of a subject"));
                 };
                 // The store may tell more life than there is, by two granularities.
-                let granularity = self.store.profile().limits.granularity;
                 let enough = ttl.saturating_add(2 * granularity).min(self.longest());
                 if stored.remaining >= enough {
                     return Ok(epoch);
                 }
                 // By compare-and-set: a touch could shorten what a log-in that lasts longer has just set.
-                let longer = ttl.saturating_add(3 * granularity).min(self.longest());
                 match self
                     .store
-                    .update(&key, stored.version, &stored.record, longer)
+                    .update(&key, stored.version, &stored.record, kept)
                     .await
                 {
                     Ok(_) => return Ok(epoch),
@@ -93,7 +96,7 @@ impl Revocation {
                 }
             }
             let epoch = random(self.store.profile().name)?;
-            match self.store.create(&key, &Record::new(epoch.to_vec()), ttl).await {
+            match self.store.create(&key, &Record::new(epoch.to_vec()), kept).await {
                 Ok(_) => return Ok(epoch),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),

@@ -71,6 +71,13 @@ async fn tokens_cost_the_round_trips_that_are_documented() {
             browser.text(path).await;
             assert_eq!(maker.store.calls(), ["load", "load", "create"], "{path}");
         }
+        // The epoch lasts an eighth longer than it had to: the log-ins of the next hour only read it.
+        maker.clock.forward(59 * MINUTE);
+        Browser::new(&site).text("/login/zoe").await;
+        assert_eq!(maker.store.calls(), ["load"]);
+        maker.clock.forward(10 * MINUTE);
+        Browser::new(&site).text("/login/zoe").await;
+        assert_eq!(maker.store.calls(), ["load", "update"]);
     }
 }
 
