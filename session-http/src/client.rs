@@ -1,16 +1,15 @@
 //! What stands for the kind of client that a request comes from.
 
 use http::{HeaderMap, header::USER_AGENT};
-use sha2::{Digest, Sha256};
+use sha2::Digest;
+
+use crate::digest;
 
 /// The first 8 bytes of `SHA-256("session-client/1\0" ‖ u32le(len namespace) ‖ namespace ‖ User-Agent without its digits, dots
 /// and underscores)`: a browser that was updated overnight is the same, another browser or system is not. A request without
 /// the field is one with an empty field.
 pub(crate) fn fingerprint(namespace: &str, headers: &HeaderMap) -> [u8; 8] {
-    let mut hash = Sha256::new();
-    hash.update(b"session-client/1\0");
-    hash.update((namespace.len() as u32).to_le_bytes());
-    hash.update(namespace);
+    let mut hash = digest::labelled(b"session-client/1\0", namespace);
     let agent = headers.get(USER_AGENT).map_or(&b""[..], |agent| agent.as_bytes());
     for words in agent.split(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'_')) {
         hash.update(words);

@@ -6,6 +6,7 @@ mod cache;
 mod client;
 #[cfg(feature = "csrf")]
 mod csrf;
+mod digest;
 mod error;
 mod event;
 mod host;

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use session_core::{
     Clock, Error, ErrorKind, Record, Result, SessionKey, SessionStore, Sessions, Subject, Timestamp,
 };
-use sha2::{Digest, Sha256};
+use sha2::Digest;
+
+use crate::digest;
 
 /// A random tag that a subject's tokens share: another one, or none, ends them all.
 pub(super) type Epoch = [u8; 16];
@@ -159,15 +161,7 @@ impl Revocation {
 
     /// As a session's key is made, under a label of its own.
     fn key(&self, label: &[u8], name: &[u8]) -> SessionKey {
-        let mut hash = Sha256::new();
-        hash.update(label);
-        hash.update(
-            u32::try_from(self.namespace.len())
-                .unwrap_or(u32::MAX)
-                .to_le_bytes(),
-        );
-        hash.update(self.namespace.as_bytes());
-        hash.update(name);
+        let hash = digest::labelled(label, &self.namespace).chain_update(name);
         SessionKey::from_bytes(hash.finalize().into())
     }
 
