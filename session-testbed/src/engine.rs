@@ -149,7 +149,18 @@ impl Container {
 ///
 /// It is a process that waits for the end of its input, which this process holds: that comes after a panic, an exit or
 /// SIGKILL as well. It is in a group of its own, so that a signal to ours does not end it.
+///
+/// The engine may make a container after whoever asked for it has gone, so what was removed is looked for again later,
+/// by a process for which nobody waits.
 pub(crate) struct Watcher(process::Child);
+
+/// For each argument, a set of containers. The pauses are in seconds, together a minute.
+const REMOVE: &str = r#"
+remove() { for set; do docker rm --force --volumes $set; done; }
+cat
+remove "$@"
+for pause in 1 4 15 40; do sleep $pause; remove "$@"; done &
+"#;
 
 impl Watcher {
     /// For the containers with these names, one set after the other. None of them need be there: whoever starts the
@@ -157,11 +168,7 @@ impl Watcher {
     pub(crate) fn start(sets: &[&[&str]]) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         process::Command::new("sh")
-            .args([
-                "-c",
-                "cat; for set; do docker rm --force --volumes $set; done",
-                "sh",
-            ])
+            .args(["-c", REMOVE, "sh"])
             .args(sets.iter().map(|names| names.join(" ")))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

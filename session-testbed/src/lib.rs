@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+#[cfg(feature = "allocations")]
+mod allocations;
 mod clock;
 mod cluster;
 #[cfg(feature = "dynamodb")]
@@ -19,6 +21,8 @@ mod sentinel;
 mod topology;
 mod wait;
 
+#[cfg(feature = "allocations")]
+pub use self::allocations::Counted;
 #[cfg(feature = "dynamodb")]
 pub use self::dynamodb::DynamoDbServer;
 pub use self::{

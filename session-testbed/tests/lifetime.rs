@@ -56,18 +56,46 @@ fn containers_end_with_their_process_after_sigkill_too() {
     }
 }
 
-/// Half of a group is there, and nobody knows of it yet.
+/// A part of a group is there, and nobody knows of it yet.
 #[test]
 fn nothing_is_left_of_a_group_whose_start_was_cut_off() {
-    let mut child = process("redis-sentinel");
-    let pid = child.id();
-    let begun = Instant::now();
-    while containers_of(pid) < 3 {
-        assert!(begun.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let pids: Vec<_> = (0..7)
+        .map(|count| {
+            let mut child = process("redis-sentinel");
+            let pid = child.id();
+            let begun = Instant::now();
+            while containers_of(pid) < count {
+                assert!(begun.elapsed() < PATIENCE);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            pid
+        })
+        .collect();
+    let is_clean = || pids.iter().all(|pid| containers_of(*pid) == 0);
+    await_end(is_clean);
+}
+
+/// The engine may be at work for a process that is killed, and be done when everything else was removed. Here it is asked
+/// again, so that this happens each time.
+#[test]
+fn container_that_comes_after_its_process_has_gone_is_removed_too() {
+    let (mut child, pid) = process_with("redis");
+    let owner = format!("{pid}-");
+    let list = docker("{{.Label \"session-testbed.owner\"}} {{.Names}} {{.Image}}");
+    let line = list.lines().find(|line| line.starts_with(&owner)).unwrap();
+    let [owner, name, image] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
+    await_end(|| containers_of(pid) == 0);
+    let label = format!("session-testbed.owner={owner}");
+    let made = Command::new("docker")
+        .args(["create", "--name", name, "--label", &label, image, "true"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    assert_eq!(containers_of(pid), 1);
     await_end(|| containers_of(pid) == 0);
 }
 
