@@ -51,6 +51,7 @@ need() {
         type -P "$tool" >/dev/null && continue
         echo "${0##*/}: '$tool' is not installed or not in PATH" >&2
         [[ $tool != cargo ]] || echo "Install Rust first: https://rustup.rs" >&2
+        [[ $tool != wrk ]] || echo "Debian: apt-get install wrk" >&2
         exit 2
     done
 }
@@ -127,7 +128,7 @@ finish() {
         printf '\n%s failed. Run it alone:\n    %s\n' "${names[i]}" "${commands[i]}"
         grep -aE '^test .* \.\.\. (FAILED|failed)|^error(\[|:)' "$logs/$((i + 1)).log" | sort -u | head -n 20 | sed 's/^/    | /' || true
         # What each failed test said, as far as a summary has room for it.
-        awk '/^---- .* ----$/ { left = 12 } left-- > 0' "$logs/$((i + 1)).log" | head -n 100 | sed 's/^/    | /'
+        awk '/^---- .* ----$/ { left = 12 } left-- > 0' "$logs/$((i + 1)).log" | sed -n '1,100s/^/    | /p'
     done
     report
     exit "$bad"
