@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::{self, Handle},
     sync::{Notify, oneshot},
     time::{Instant, timeout_at},
 };
@@ -29,8 +30,11 @@ use crate::{
 pub struct Limits {
     /// Batches under way at once. Default: 4.
     pub lanes: usize,
-    /// Calls in a batch. Default: 256.
+    /// Calls in a batch at most. Default: 256.
     pub batch: usize,
+    /// So many calls go together if they wait; of more, each lane takes its share, so that lanes work side by side. As
+    /// many as a `batch`: as few requests as possible. Default: 16.
+    pub share: usize,
     /// What the calls of a batch weigh together, by [`Carrier::weight`]; a call that is heavier travels alone. Default:
     /// 4 MiB.
     pub weight: usize,
@@ -43,6 +47,7 @@ impl Default for Limits {
         Self {
             lanes: 4,
             batch: 256,
+            share: 16,
             weight: 4 * 1024 * 1024,
             waiting: 65_536,
         }
@@ -61,6 +66,13 @@ impl Limits {
     #[must_use]
     pub fn with_batch(mut self, calls: usize) -> Self {
         self.batch = calls.max(1);
+        self
+    }
+
+    /// Other `share`, at least one.
+    #[must_use]
+    pub fn with_share(mut self, calls: usize) -> Self {
+        self.share = calls.max(1);
         self
     }
 
@@ -96,8 +108,15 @@ struct State<C: Carrier> {
     queue: Queue<C::Key, Waiting<C>>,
     /// Batches under way.
     lanes: usize,
+    /// Calls in them.
+    under_way: usize,
+    /// Callers that were answered since the last batch was taken, and have not called again: many will.
+    coming: usize,
     /// Whether a task waits for a lane. There is one at most: what arrives meanwhile goes with it.
     collecting: bool,
+    /// The runtime of callers who were answered a moment ago, where a task expects them to call again: no other one begins
+    /// there meanwhile. Elsewhere it does, for nobody may be driving that runtime.
+    expecting: Option<runtime::Id>,
     closed: bool,
     /// The last caller that was alone, and may still be.
     alone: Option<Alone>,
@@ -107,6 +126,8 @@ struct State<C: Carrier> {
 struct Waiting<C: Carrier> {
     call: C::Call,
     answer: Answering<C>,
+    /// The caller's.
+    runtime: Option<Handle>,
 }
 
 /// Where an answer goes.
@@ -119,7 +140,10 @@ impl<C: Carrier> Coalescer<C> {
         let state = State {
             queue: Queue::new(),
             lanes: 0,
+            under_way: 0,
+            coming: 0,
             collecting: false,
+            expecting: None,
             closed: false,
             alone: None,
         };
@@ -152,7 +176,12 @@ impl<C: Carrier> Coalescer<C> {
     /// Outside a tokio runtime with a timer.
     pub async fn call(&self, call: C::Call, deadline: Instant) -> Result<C::Answer, Failure<C::Error>> {
         let (answer, answered) = oneshot::channel();
-        let place = match self.enter(Waiting { call, answer }, deadline)? {
+        let waiting = Waiting {
+            call,
+            answer,
+            runtime: Handle::try_current().ok(),
+        };
+        let place = match self.enter(waiting, deadline)? {
             Entered::Alone(work, sent) => return Self::alone(work, &sent, answered, deadline).await,
             Entered::Queue(place) => place,
         };
@@ -175,8 +204,10 @@ impl<C: Carrier> Coalescer<C> {
         if state.queue.len() >= self.shared.limits.waiting {
             return Err(Failure::Full);
         }
-        if state.is_idle() {
+        state.coming = state.coming.saturating_sub(1);
+        if state.is_idle() && !state.expects_on(waiting.runtime.as_ref()) {
             state.lanes += 1;
+            state.under_way += 1;
             if let Some(key) = &key {
                 state.queue.hold(key);
             }
@@ -186,6 +217,7 @@ impl<C: Carrier> Coalescer<C> {
                 keys: key.into_iter().collect(),
                 answers: vec![waiting.answer],
                 deadline,
+                under_way: Some(1),
             };
             let sent = Arc::new(AtomicBool::new(false));
             let work = Alone::new(batch.carry_alone(Arc::clone(&sent)));
@@ -199,8 +231,9 @@ impl<C: Carrier> Coalescer<C> {
             deadline,
             value: waiting,
         });
-        self.shared.collect(&mut state);
+        let collecting = self.shared.collect(&mut state, Vec::new());
         drop(state);
+        Collecting::begin(collecting);
         if let Some(alone) = alone {
             alone.hand_over();
         }
@@ -282,8 +315,9 @@ impl<C: Carrier> Place<'_, C> {
         let mut state = self.shared.state();
         let entry = state.queue.withdraw(self.turn, self.key.as_ref());
         // The next call of its key may have become ready, while no task was waiting for a lane.
-        self.shared.collect(&mut state);
+        let collecting = self.shared.collect(&mut state, Vec::new());
         drop(state);
+        Collecting::begin(collecting);
         entry.is_some()
     }
 }
@@ -298,6 +332,22 @@ impl<C: Carrier> State<C> {
     fn is_idle(&self) -> bool {
         self.queue.len() == 0 && self.lanes == 0 && !self.collecting
     }
+
+    /// Whether a task on this runtime will see to the calls that wait.
+    fn expects_on(&self, runtime: Option<&Handle>) -> bool {
+        self.expecting.is_some() && self.expecting == runtime.map(Handle::id)
+    }
+
+    /// Calls that go together now: a lane's share of all that are there, or about to come.
+    fn most(&self, limits: Limits) -> usize {
+        let all = self.queue.ready() + self.under_way + self.coming;
+        all.div_ceil(limits.lanes).max(limits.share).min(limits.batch)
+    }
+
+    /// Whether so many are ready.
+    fn is_enough(&self, limits: Limits) -> bool {
+        self.queue.ready() >= self.most(limits)
+    }
 }
 
 impl<C: Carrier> Shared<C> {
@@ -306,38 +356,69 @@ impl<C: Carrier> Shared<C> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that somebody waits for a lane, if a call is ready and a lane may be had.
-    fn collect(self: &Arc<Self>, state: &mut State<C>) {
+    /// Callers that were answered a moment ago are about to call again: those who are ready to run come first, unless a
+    /// batch is whole without them.
+    async fn others(&self) {
+        if !self.state().is_enough(self.limits) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Sees to it that somebody waits for a lane, if a call is ready and a lane may be had: on this runtime, or on that of
+    /// a caller, but on none that has `ended`.
+    ///
+    /// What is returned is [begun](Collecting::begin) when the lock is free: a runtime that ends drops what it is given at
+    /// once, and the drop takes the lock.
+    #[must_use]
+    fn collect(self: &Arc<Self>, state: &mut State<C>, ended: Vec<runtime::Id>) -> Option<Collecting<C>> {
         if state.collecting || state.lanes >= self.limits.lanes || state.queue.ready() == 0 {
             if state.closed && state.is_idle() {
                 self.ended.notify_waiters();
             }
-            return;
+            return None;
+        }
+        let goes_on = |runtime: &Handle| !ended.contains(&runtime.id());
+        let callers = || state.queue.iter().filter_map(|waiting| waiting.runtime.as_ref());
+        let current = Handle::try_current().ok().filter(goes_on);
+        if state.expects_on(current.as_ref()) {
+            return None;
         }
         // Without a runtime there is nobody to send it: those who wait end by their deadlines.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
+        let runtime = current.or_else(|| callers().find(|runtime| goes_on(runtime)).cloned())?;
         state.collecting = true;
-        let collecting = Collecting {
+        Some(Collecting {
             shared: Arc::clone(self),
-        };
-        runtime.spawn(collecting.run());
+            runtime,
+            ended,
+            has_ended_well: false,
+        })
     }
 }
 
 /// The one task that waits for a lane.
 struct Collecting<C: Carrier> {
     shared: Arc<Shared<C>>,
+    /// Where it runs.
+    runtime: Handle,
+    /// Runtimes on which it could not run to its end.
+    ended: Vec<runtime::Id>,
+    has_ended_well: bool,
 }
 
 impl<C: Carrier> Collecting<C> {
-    async fn run(self) {
+    fn begin(collecting: Option<Self>) {
+        if let Some(collecting) = collecting {
+            let runtime = collecting.runtime.clone();
+            runtime.spawn(collecting.run());
+        }
+    }
+
+    async fn run(mut self) {
         let Some(lane) = self.lane().await else {
+            self.has_ended_well = true;
             return;
         };
-        // Callers that were answered a moment ago are about to call again: those who are ready to run come first.
-        tokio::task::yield_now().await;
+        self.shared.others().await;
         let batch = self.take();
         if !batch.is_empty() {
             batch.carry(lane).await;
@@ -366,7 +447,7 @@ impl<C: Carrier> Collecting<C> {
     }
 
     /// What goes with the lane. From here on another task may wait for the next one.
-    fn take(self) -> Batch<C> {
+    fn take(mut self) -> Batch<C> {
         let shared = Arc::clone(&self.shared);
         let now = Instant::now();
         let mut batch = Batch {
@@ -375,13 +456,16 @@ impl<C: Carrier> Collecting<C> {
             keys: Vec::new(),
             answers: Vec::new(),
             deadline: now,
+            under_way: None,
         };
         let mut late = Vec::new();
         {
             let mut state = shared.state();
             state.lanes += 1;
             let limits = shared.limits;
-            for entry in state.queue.take(limits.batch, limits.weight) {
+            let most = state.most(limits);
+            state.coming = 0;
+            for entry in state.queue.take(most, limits.weight) {
                 if entry.deadline <= now {
                     if let Some(key) = &entry.key {
                         state.queue.free(key);
@@ -394,11 +478,14 @@ impl<C: Carrier> Collecting<C> {
                 batch.calls.push(entry.value.call);
                 batch.answers.push(entry.value.answer);
             }
+            state.under_way += batch.calls.len();
+            batch.under_way = Some(batch.calls.len());
         }
         for waiting in late {
             let _ = waiting.answer.send(Err(Failure::NotSent));
         }
         // Lets the next task begin.
+        self.has_ended_well = true;
         drop(self);
         batch
     }
@@ -407,9 +494,56 @@ impl<C: Carrier> Collecting<C> {
 impl<C: Carrier> Drop for Collecting<C> {
     /// However it ends, with its runtime too: whoever waits is not forgotten.
     fn drop(&mut self) {
+        let mut ended = mem::take(&mut self.ended);
+        if !self.has_ended_well {
+            ended.push(self.runtime.id());
+        }
         let mut state = self.shared.state();
         state.collecting = false;
-        self.shared.collect(&mut state);
+        let collecting = self.shared.collect(&mut state, ended);
+        drop(state);
+        Self::begin(collecting);
+    }
+}
+
+/// The task that expects callers to call again, who were answered a moment ago. It begins when all of them are answered:
+/// else the first to call would travel alone, and the others find its lane taken.
+struct Expecting<C: Carrier> {
+    shared: Arc<Shared<C>>,
+    runtime: runtime::Id,
+    has_ended_well: bool,
+}
+
+impl<C: Carrier> Expecting<C> {
+    fn begin(self) {
+        tokio::spawn(self.run());
+    }
+
+    async fn run(mut self) {
+        self.shared.others().await;
+        self.has_ended_well = true;
+        if let Some(collecting) = self.end() {
+            collecting.run().await;
+        }
+    }
+
+    fn end(&self) -> Option<Collecting<C>> {
+        let ended = match self.has_ended_well {
+            true => Vec::new(),
+            false => vec![self.runtime],
+        };
+        let mut state = self.shared.state();
+        state.expecting = None;
+        self.shared.collect(&mut state, ended)
+    }
+}
+
+impl<C: Carrier> Drop for Expecting<C> {
+    /// With its runtime: others may have left the calls that wait to it.
+    fn drop(&mut self) {
+        if !self.has_ended_well {
+            Collecting::begin(self.end());
+        }
     }
 }
 
@@ -421,11 +555,37 @@ struct Batch<C: Carrier> {
     answers: Vec<Answering<C>>,
     /// The latest among the calls': nobody waits longer.
     deadline: Instant,
+    /// Until it gives up its lane and its calls' keys: how many calls it has.
+    under_way: Option<usize>,
 }
 
 impl<C: Carrier> Batch<C> {
     fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+
+    /// Gives up its lane and its keys. Of callers who are about to be answered, many will call again: they are expected,
+    /// unless the next batch is whole without them.
+    fn release(&mut self, answers: usize) -> Option<Expecting<C>> {
+        let under_way = self.under_way.take()?;
+        let mut state = self.shared.state();
+        state.lanes -= 1;
+        state.under_way -= under_way;
+        state.coming += answers;
+        for key in self.keys.drain(..) {
+            state.queue.free(&key);
+        }
+        if answers < 2 || state.collecting || state.expecting.is_some() || state.is_enough(self.shared.limits)
+        {
+            return None;
+        }
+        let runtime = Handle::try_current().ok()?.id();
+        state.expecting = Some(runtime);
+        Some(Expecting {
+            shared: Arc::clone(&self.shared),
+            runtime,
+            has_ended_well: false,
+        })
     }
 
     /// Waits for a lane, and carries what is still asked for then.
@@ -453,7 +613,7 @@ impl<C: Carrier> Batch<C> {
         let carried = timeout_at(self.deadline, caught(self.shared.carrier.carry(lane, calls))).await;
         // The lane and the keys first: a caller that is answered may call again at once.
         let senders = mem::take(&mut self.answers);
-        drop(self);
+        let next = self.release(senders.len());
         match carried {
             Ok(Some(answers)) if answers.len() == senders.len() => {
                 for (sender, answer) in senders.into_iter().zip(answers) {
@@ -469,16 +629,18 @@ impl<C: Carrier> Batch<C> {
                 }
             }
         }
+        if let Some(expecting) = next {
+            expecting.begin();
+        }
     }
 }
 
 impl<C: Carrier> Drop for Batch<C> {
     fn drop(&mut self) {
+        drop(self.release(0));
         let mut state = self.shared.state();
-        state.lanes -= 1;
-        for key in &self.keys {
-            state.queue.free(key);
-        }
-        self.shared.collect(&mut state);
+        let collecting = self.shared.collect(&mut state, Vec::new());
+        drop(state);
+        Collecting::begin(collecting);
     }
 }

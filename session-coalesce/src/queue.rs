@@ -51,6 +51,11 @@ impl<K: Eq + Hash + Clone, V> Queue<K, V> {
         self.ready.len()
     }
 
+    /// What could be sent now, in its order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
+        self.ready.values().map(|entry| &entry.value)
+    }
+
     /// The turn of the next call to come: every call that waits now has an earlier one.
     pub(crate) fn next_turn(&self) -> Turn {
         self.next

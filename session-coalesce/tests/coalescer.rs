@@ -201,6 +201,41 @@ async fn call_that_finds_a_free_lane_goes_at_once_and_others_go_together_afterwa
     assert!(test.is_idle().await);
 }
 
+/// Else the first of those who are answered would travel alone, and the others find its lane taken.
+#[tokio::test(start_paused = true)]
+async fn callers_who_call_again_share_the_lanes_evenly() {
+    for (callers, lanes, least, share) in [
+        (64, 2, 16, 32),
+        (64, 1, 16, 64),
+        (60, 4, 16, 16),
+        (60, 4, 60, 60),
+        (10, 2, 16, 10),
+    ] {
+        let limits = Limits::default().with_lanes(lanes).with_share(least);
+        let test = Test::new(WHILE, limits);
+        let tasks: Vec<_> = (0..callers)
+            .map(|caller| {
+                let coalescer = Arc::clone(&test.coalescer);
+                tokio::spawn(async move {
+                    for round in 0..10 {
+                        let number = round * callers + caller;
+                        let answer = coalescer.call(call(number), Instant::now() + SOON).await;
+                        assert_eq!(answer, Ok(number));
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let batches = test.echo.batches();
+        let whole = batches.iter().filter(|batch| batch.len() == share).count();
+        assert!(batches.iter().all(|batch| batch.len() <= share), "{batches:?}");
+        assert!(whole * share >= 7 * callers as usize, "{batches:?}");
+        assert!(test.is_idle().await);
+    }
+}
+
 /// What it costs to wake another task is most of what a call costs on a server nearby.
 #[tokio::test(start_paused = true)]
 async fn lone_call_needs_no_task_of_its_own() {
@@ -480,6 +515,96 @@ fn runtime_that_ends_loses_its_batch_and_no_other() {
     let coalescer = Arc::clone(&test.coalescer);
     let answer = other.block_on(async move { coalescer.call(call(2), Instant::now() + SOON).await });
     assert_eq!(answer, Ok(2));
+}
+
+/// As in a program that is not asynchronous itself, and waits for one answer after the other.
+#[test]
+fn runtime_that_is_not_driven_any_more_stops_nobody() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().build().unwrap()
+    };
+    let test = Test::new(Duration::from_millis(1), one_lane());
+    let together = async |count: u32| {
+        let tasks: Vec<_> = (0..count)
+            .map(|number| {
+                let coalescer = Arc::clone(&test.coalescer);
+                tokio::spawn(async move { coalescer.call(call(number), Instant::now() + SOON).await })
+            })
+            .collect();
+        for (task, number) in tasks.into_iter().zip(0..) {
+            assert_eq!(task.await.unwrap(), Ok(number));
+        }
+    };
+    let (one, other) = (runtime(), runtime());
+    for _ in 0..10 {
+        one.block_on(together(5));
+        other.block_on(together(1));
+        one.block_on(together(5));
+        other.block_on(together(5));
+    }
+    drop(one);
+    other.block_on(together(5));
+    other.block_on(test.coalescer.close());
+}
+
+/// Runtimes end under load, two at a time: what they had under way is `Lost`, and whoever calls from another one is answered.
+#[test]
+fn runtimes_that_end_under_load_stop_nobody() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (test, staying) = (
+        Test::new(Duration::from_micros(100), Limits::default().with_batch(8)),
+        runtime(),
+    );
+    let (ended, watched) = std::sync::mpsc::channel();
+    let coalescer = Arc::clone(&test.coalescer);
+    std::thread::spawn(move || {
+        for round in 0..100_u32 {
+            let leaving = [runtime(), runtime()];
+            for (at, runtime) in (1_u32..).zip(&leaving) {
+                for caller in 0..16 {
+                    let coalescer = Arc::clone(&coalescer);
+                    runtime.spawn(async move {
+                        loop {
+                            let _ = coalescer
+                                .call(keyed(at * 100 + caller, caller as u8 % 8), Instant::now() + SOON)
+                                .await;
+                        }
+                    });
+                }
+            }
+            let all: Vec<_> = (0..200)
+                .map(|number| {
+                    let coalescer = Arc::clone(&coalescer);
+                    staying.spawn(async move {
+                        match coalescer.call(call(1000 + number), Instant::now() + SOON).await {
+                            Ok(answer) => assert_eq!(answer, 1000 + number),
+                            Err(failure) => assert_eq!(failure, Failure::Lost),
+                        }
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_micros(u64::from(round) * 20));
+            leaving
+                .into_iter()
+                .for_each(tokio::runtime::Runtime::shutdown_background);
+            staying.block_on(async {
+                for task in all {
+                    task.await.unwrap();
+                }
+            });
+        }
+        let _ = ended.send(());
+    });
+    watched
+        .recv_timeout(Duration::from_secs(120))
+        .expect("a caller waits for ever, or has failed");
 }
 
 /// Calls on several threads, some dropped, some late, some that panic: nobody is forgotten, nobody gets another's answer.

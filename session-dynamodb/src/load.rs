@@ -32,7 +32,11 @@ impl Loads {
     /// Of records that have `max_record` bytes at most.
     pub(crate) fn new(node: &Arc<Node>, max_record: usize) -> Self {
         let batch = (REPLY / (max_record + BESIDE)).clamp(1, MOST_KEYS);
-        let limits = Limits::default().with_lanes(LANES).with_batch(batch);
+        // Each request costs more than what it carries: lanes do not share.
+        let limits = Limits::default()
+            .with_lanes(LANES)
+            .with_batch(batch)
+            .with_share(batch);
         Self {
             calls: Coalescer::new(Batches(Arc::clone(node)), limits),
         }
