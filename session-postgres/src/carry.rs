@@ -232,16 +232,28 @@ async fn load(lane: &mut Lane, keys: &[SessionKey]) -> Result<Vec<Found>, Failur
         .reply(nonce, sqlx::query(sql).bind(nonce).bind(bytes))
         .await?;
     let found = || {
-        let (values, lives): (Vec<Option<Vec<u8>>>, Vec<Option<i64>>) = (read(&row, 2)?, read(&row, 3)?);
-        if values.len() != lives.len() {
+        let mut values: &[u8] = read::<Option<&[u8]>>(&row, 2)?.unwrap_or_default();
+        let (lens, lives): (Vec<Option<i32>>, Vec<Option<i64>>) = (read(&row, 3)?, read(&row, 4)?);
+        if lens.len() != lives.len() {
             return Err(error::out_of_step());
         }
-        let found = values.into_iter().zip(lives);
-        placed(
-            &row,
-            keys.len(),
-            found.map(|(value, life)| value.map(Bytes::from).zip(life)),
-        )
+        let mut found = Vec::with_capacity(lens.len());
+        for (len, life) in lens.into_iter().zip(lives) {
+            let value = match len.map(|len| values.split_at_checked(usize::try_from(len).ok()?)) {
+                // Its own: a session that is kept for long keeps no other.
+                Some(Some((value, others))) => {
+                    values = others;
+                    Some(Bytes::copy_from_slice(value))
+                }
+                Some(None) => return Err(error::out_of_step()),
+                None => None,
+            };
+            found.push(value.zip(life));
+        }
+        if !values.is_empty() {
+            return Err(error::out_of_step());
+        }
+        placed(&row, keys.len(), found.into_iter())
     };
     found().inspect_err(|_| lane.distrust())
 }

@@ -306,9 +306,9 @@ impl Drop for Lane {
 }
 
 /// A column of a reply.
-pub(crate) fn read<T>(row: &PgRow, column: usize) -> Result<T, Failure>
+pub(crate) fn read<'r, T>(row: &'r PgRow, column: usize) -> Result<T, Failure>
 where
-    T: for<'r> Decode<'r, Postgres> + Type<Postgres>,
+    T: Decode<'r, Postgres> + Type<Postgres>,
 {
     row.try_get(column).map_err(error::of)
 }
