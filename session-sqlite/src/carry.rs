@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::{
     error::{self, Failure},
-    node::{Lane, Node, pause},
-    plan::{Change, Found, Verdict, Write, plan},
+    node::{Lane, Node, Query, pause},
+    plan::{Change, Deed, Found, Life, Verdict, Write, plan},
     store::now,
 };
 
@@ -149,7 +149,7 @@ async fn load(lane: &mut Lane, keys: &[SessionKey]) -> Result<HashMap<[u8; 32], 
 }
 
 /// A statement whose first parameters are `size` keys.
-fn of_keys(sql: sqlx::SqlStr, size: usize, keys: &[SessionKey]) -> crate::node::Query<'static> {
+fn of_keys(sql: sqlx::SqlStr, size: usize, keys: &[SessionKey]) -> Query<'static> {
     let mut query = sqlx::query(sql);
     for at in 0..size {
         query = query.bind(keys.get(at).map(|key| key.as_bytes().to_vec()));
@@ -185,12 +185,26 @@ impl Carrier for Writes {
         }
     }
 
-    /// With its transaction begun: who comes while the lock is waited for goes along.
+    /// With its transaction begun, where there may be company: who comes while the lock is waited for goes along.
     async fn lane(&self) -> Result<Lane, Error> {
         self.0.writer().await
     }
 
-    async fn carry(&self, lane: Lane, calls: Vec<Call>) -> Vec<Self::Answer> {
+    async fn carry(&self, mut lane: Lane, calls: Vec<Call>) -> Vec<Self::Answer> {
+        self.0.collected(calls.len());
+        if lane.is_idle()
+            && let [Call::Write(write)] = &calls[..]
+        {
+            match alone(&mut lane, write).await {
+                Ok(true) => {
+                    lane.keep();
+                    return vec![Ok(Answer::Verdict(Verdict::Done))];
+                }
+                // Why not is found out below, where others are waited for, too.
+                Ok(false) | Err(Failure::Busy) => {}
+                Err(failure) => return vec![Err(failure)],
+            }
+        }
         match transact(lane, &calls).await {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
             // Nothing was written. Alone, some may have room, or make it.
@@ -210,9 +224,33 @@ impl Carrier for Writes {
     }
 }
 
+/// A write that shares its transaction with no other: one statement, which is its own. `false` if it changed nothing.
+async fn alone(lane: &mut Lane, write: &Write) -> Result<bool, Failure> {
+    let (node, time) = (lane.node(), now());
+    let statements = &node.statements.alone;
+    let query = |sql: &sqlx::SqlStr| sqlx::query(sql.clone()).bind(write.key.as_bytes().to_vec());
+    let query = match &write.deed {
+        Deed::Create(life) => with_life(query(&statements.create), life, time.saturating_add(life.ttl)),
+        Deed::Update(expected, life) => {
+            let query = query(&statements.update).bind(time).bind(expected.to_vec());
+            with_life(query, life, time.saturating_add(life.ttl))
+        }
+        Deed::Touch(ttl) => {
+            let end = time.saturating_add(*ttl);
+            with_end(query(&statements.touch).bind(time), end)
+        }
+        Deed::Delete(expected) => {
+            let expected = expected.map(Vec::from);
+            query(&statements.delete).bind(time).bind(expected)
+        }
+    };
+    lane.write_alone(query).await
+}
+
 /// Does the calls and ends the transaction. If anything fails, the connection is closed, and nothing was done; only a
 /// commit that fails may have been one.
-async fn transact(mut lane: Lane, calls: &[Call]) -> Result<Vec<Answer>, Failure> {
+async fn transact(lane: Lane, calls: &[Call]) -> Result<Vec<Answer>, Failure> {
+    let mut lane = lane.begun().await.map_err(Failure::Lost)?;
     let mut answers = Vec::with_capacity(calls.len());
     let mut rest = calls;
     while let Some(first) = rest.first() {
@@ -288,12 +326,7 @@ async fn write(lane: &mut Lane, writes: &[Write]) -> Result<Vec<Verdict>, Failur
         let (these, others) = rest.split_at(size);
         let mut query = sqlx::query(sql);
         for (key, life, end) in these {
-            query = query
-                .bind(key.as_bytes().to_vec())
-                .bind(life.value.to_vec())
-                .bind(life.subject.map(Vec::from))
-                .bind(*end)
-                .bind(hour(*end));
+            query = with_life(query.bind(key.as_bytes().to_vec()), life, *end);
         }
         lane.run(query).await?;
         rest = others;
@@ -304,7 +337,7 @@ async fn write(lane: &mut Lane, writes: &[Write]) -> Result<Vec<Verdict>, Failur
         let (these, others) = rest.split_at(size);
         let mut query = sqlx::query(sql);
         for (key, end) in these {
-            query = query.bind(key.as_bytes().to_vec()).bind(*end).bind(hour(*end));
+            query = with_end(query.bind(key.as_bytes().to_vec()), *end);
         }
         lane.run(query).await?;
         rest = others;
@@ -317,6 +350,15 @@ async fn write(lane: &mut Lane, writes: &[Write]) -> Result<Vec<Verdict>, Failur
         rest = others;
     }
     Ok(verdicts)
+}
+
+fn with_life(query: Query<'static>, life: &Life, end: i64) -> Query<'static> {
+    let subject = life.subject.map(Vec::from);
+    with_end(query.bind(life.value.to_vec()).bind(subject), end)
+}
+
+fn with_end(query: Query<'_>, end: i64) -> Query<'_> {
+    query.bind(end).bind(hour(end))
 }
 
 /// The hour in which a life ends, rounded up, since 1970.

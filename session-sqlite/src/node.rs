@@ -49,12 +49,16 @@ struct State {
     seen: Option<i64>,
     /// When others were last seen to write.
     company: Option<Instant>,
+    /// Whether the last batch of writes was one call.
+    alone: bool,
 }
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Reader,
+    /// In no transaction yet.
+    Idle,
     /// In a transaction that has the lock.
     Writer,
 }
@@ -174,40 +178,36 @@ impl Node {
         })
     }
 
-    /// Waits for the lock that one process has at a time.
+    /// The connection that writes, in a transaction; where one call is likely to be the whole batch, in none yet.
     pub(crate) async fn writer(self: &Arc<Self>) -> Result<Lane, Error> {
         self.ready().await?;
-        let end = Instant::now() + self.write;
+        let (idle, alone, company) = {
+            let mut state = self.state();
+            let company = state.company.is_some_and(|seen| seen.elapsed() < COMPANY);
+            (state.writer.take(), state.alone, company)
+        };
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.opened().await?,
+        };
+        let lane = Lane {
+            connection,
+            node: Arc::clone(self),
+            role: Role::Idle,
+        };
         // Who tries again is not heard by SQLite: whoever has just written leaves others a moment, or they would never
         // meet the gap between two of its batches.
-        if self.state().company.is_some_and(|seen| seen.elapsed() < COMPANY) {
+        if company {
             pause().await;
+        } else if alone {
+            return Ok(lane);
         }
-        loop {
-            let idle = self.state().writer.take();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => self.opened().await?,
-            };
-            let mut lane = Lane {
-                connection,
-                node: Arc::clone(self),
-                role: Role::Writer,
-            };
-            match lane.begin().await {
-                Ok(()) => return Ok(lane),
-                Err(Failure::Busy) => {
-                    // It is in no transaction.
-                    self.state().company = Some(Instant::now());
-                    lane.keep();
-                    if Instant::now() >= end {
-                        return Err(error::locked());
-                    }
-                    pause().await;
-                }
-                Err(failure) => return Err(failure.into()),
-            }
-        }
+        lane.begun().await
+    }
+
+    /// That a batch of so many calls has been collected.
+    pub(crate) fn collected(&self, calls: usize) {
+        self.state().alone = calls == 1;
     }
 }
 
@@ -221,18 +221,55 @@ impl Lane {
         Arc::clone(&self.node)
     }
 
+    pub(crate) fn is_idle(&self) -> bool {
+        self.role == Role::Idle
+    }
+
+    /// In a transaction: waits for the lock that one process has at a time.
+    pub(crate) async fn begun(mut self) -> Result<Self, Error> {
+        let end = Instant::now() + self.node.write;
+        while self.is_idle() {
+            match self.begin().await {
+                Ok(()) => self.role = Role::Writer,
+                Err(Failure::Busy) => {
+                    // It is in no transaction.
+                    self.node.state().company = Some(Instant::now());
+                    if Instant::now() >= end {
+                        self.keep();
+                        return Err(error::locked());
+                    }
+                    pause().await;
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Ok(self)
+    }
+
     async fn begin(&mut self) -> Result<(), Failure> {
         let rows = sqlx::raw_sql(self.node.statements.begin.clone())
             .fetch_all(&mut self.connection)
             .await
             .map_err(error::of)?;
-        let row = rows.first().ok_or(Failure::Busy)?;
+        self.look_around(rows.first().ok_or(Failure::Busy)?)
+    }
+
+    /// Notes whether others have written since, which the number tells.
+    fn look_around(&self, row: &SqliteRow) -> Result<(), Failure> {
         let count: i64 = row.try_get(0).map_err(error::of)?;
         let mut state = self.node.state();
         if state.seen.replace(count).is_some_and(|seen| seen != count) {
             state.company = Some(Instant::now());
         }
         Ok(())
+    }
+
+    /// A write that is a transaction by itself, returns a row for each record that it changed, and is followed by that number.
+    /// Whether it changed any.
+    pub(crate) async fn write_alone(&mut self, statement: Query<'_>) -> Result<bool, Failure> {
+        let rows = self.rows(statement).await?;
+        self.look_around(rows.last().ok_or(Failure::Busy)?)?;
+        Ok(rows.len() > 1)
     }
 
     pub(crate) async fn rows(&mut self, statement: Query<'_>) -> Result<Vec<SqliteRow>, Failure> {
@@ -260,7 +297,7 @@ impl Lane {
         let mut state = node.state();
         match role {
             Role::Reader => state.readers.push(connection),
-            Role::Writer => state.writer = Some(connection),
+            Role::Idle | Role::Writer => state.writer = Some(connection),
         }
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! SQLite knows no arrays: each statement exists for several numbers of records, and is prepared once for each.
 
+use std::ops::Range;
+
+use session_core::head::{DATA_LEN, LEN, SUBJECT_LEN};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use crate::plan::HEAD;
 
 /// For so many records, statements are made. The last is also the most that one statement takes.
 pub(crate) const SIZES: [usize; 4] = [1, 8, 32, 128];
@@ -37,6 +42,62 @@ impl Sized {
     }
 }
 
+/// One write each, if it can be done: a row if it was. Then a number that tells whether others have written since.
+pub(crate) struct Alone {
+    /// Key, value, subject, end and hour.
+    pub(crate) create: SqlStr,
+    /// Key, time, what the value begins with, then value, subject, end and hour.
+    pub(crate) update: SqlStr,
+    /// Key, time, end and hour.
+    pub(crate) touch: SqlStr,
+    /// Key, time, and what the value begins with, or `NULL`.
+    pub(crate) delete: SqlStr,
+}
+
+/// Whether a value is as long as it says itself. SQLite reads no numbers from bytes: they are put together from hexadecimal
+/// digits.
+fn is_whole() -> String {
+    let (begin, end) = (SUBJECT_LEN.start, DATA_LEN.end);
+    let digit = |at: usize| format!("instr('123456789ABCDEF', substr(h, {at}, 1))");
+    let number = |places: Range<usize>| {
+        let byte = |(power, at): (u32, usize)| {
+            let high = 2 * (at - begin) + 1;
+            let (high, low) = (digit(high), digit(high + 1));
+            format!("({high} * 16 + {low}) * {}", 256_u64.pow(power))
+        };
+        (0..).zip(places).map(byte).collect::<Vec<_>>().join(" + ")
+    };
+    format!(
+        "length(value) = (SELECT {LEN} + {} + {} FROM (SELECT hex(substr(value, {}, {})) AS h))",
+        number(SUBJECT_LEN),
+        number(DATA_LEN),
+        begin + 1,
+        end - begin,
+    )
+}
+
+impl Alone {
+    fn new() -> Self {
+        let begins = format!("substr(value, 1, {HEAD}) = ?3 AND {}", is_whole());
+        let of = |write: String| safe(format!("{write} RETURNING 1; PRAGMA data_version"));
+        let lives = "WHERE key = ?1 AND expires_at > ?2";
+        Self {
+            create: of(
+                "INSERT INTO sessions (key, value, subject, expires_at, sweep) VALUES (?, ?, ?, ?, ?)
+                 ON CONFLICT (key) DO NOTHING"
+                    .to_owned(),
+            ),
+            update: of(format!(
+                "UPDATE sessions SET value = ?4, subject = ?5, expires_at = ?6, sweep = ?7 {lives} AND {begins}"
+            )),
+            touch: of(format!("UPDATE sessions SET expires_at = ?3, sweep = ?4 {lives}")),
+            delete: of(format!(
+                "DELETE FROM sessions {lives} AND (?3 IS NULL OR ({begins}))"
+            )),
+        }
+    }
+}
+
 pub(crate) struct Statements {
     /// Keys, then the time. Key, value and end of what lives.
     pub(crate) load: Sized,
@@ -54,6 +115,7 @@ pub(crate) struct Statements {
     pub(crate) delete_all: SqlStr,
     /// Hour, time, the most.
     pub(crate) sweep: SqlStr,
+    pub(crate) alone: Alone,
     /// Waits for nobody. Whether others have written since is told by the number.
     pub(crate) begin: SqlStr,
     pub(crate) commit: SqlStr,
@@ -65,7 +127,6 @@ fn safe(sql: String) -> SqlStr {
 
 impl Statements {
     pub(crate) fn new() -> Self {
-        let begin = session_core::head::LEN;
         Self {
             load: Sized::new("?", |keys| {
                 format!(
@@ -74,7 +135,7 @@ impl Statements {
             }),
             look: Sized::new("?", |keys| {
                 format!(
-                    "SELECT key, substr(value, 1, {begin}), length(value), expires_at FROM sessions WHERE key IN ({keys})"
+                    "SELECT key, substr(value, 1, {LEN}), length(value), expires_at FROM sessions WHERE key IN ({keys})"
                 )
             }),
             put: Sized::new("(?, ?, ?, ?, ?)", |rows| {
@@ -99,6 +160,7 @@ impl Statements {
                 "DELETE FROM sessions WHERE rowid IN (
                      SELECT rowid FROM sessions WHERE sweep <= ? AND expires_at <= ? ORDER BY sweep LIMIT ?)",
             ),
+            alone: Alone::new(),
             begin: SqlStr::from_static("BEGIN IMMEDIATE; PRAGMA data_version"),
             commit: SqlStr::from_static("COMMIT"),
         }
@@ -119,8 +181,14 @@ mod tests {
         let sized = [&all.load, &all.look, &all.put, &all.touch, &all.remove];
         let mut statements: Vec<SqlStr> = sized.iter().flat_map(|sized| sized.0.clone()).collect();
         statements.extend([all.list, all.delete_all, all.sweep]);
+        let alone = all.alone;
+        statements.extend([alone.create, alone.update, alone.touch, alone.delete]);
         for statement in statements {
-            let explain = safe(format!("EXPLAIN QUERY PLAN {}", statement.as_str()));
+            let (first, _) = statement
+                .as_str()
+                .split_once(';')
+                .unwrap_or((statement.as_str(), ""));
+            let explain = safe(format!("EXPLAIN QUERY PLAN {first}"));
             let plan: Vec<String> = sqlx::query(explain)
                 .fetch_all(&mut connection)
                 .await
@@ -130,6 +198,34 @@ mod tests {
                 .collect();
             let scans = plan.iter().any(|step| step.starts_with("SCAN sessions"));
             assert!(!scans, "{}: {plan:?}", statement.as_str());
+        }
+    }
+
+    /// As [`session_core::head::is_whole`] does.
+    #[tokio::test]
+    async fn value_that_is_cut_is_told_from_a_whole_one() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let is_whole = safe(format!("SELECT {} FROM (SELECT ? AS value)", is_whole()));
+        for subject in [0_u16, 1, 15, 16, 0x0102] {
+            for data in [0_u32, 9, 255, 256, 0x0001_0203] {
+                let mut value = vec![0xab; LEN + usize::from(subject) + data as usize];
+                value[SUBJECT_LEN].copy_from_slice(&subject.to_le_bytes());
+                value[DATA_LEN].copy_from_slice(&data.to_le_bytes());
+                let long = [&value[..], b"x"].concat();
+                for (value, whole) in [
+                    (&value[..], true),
+                    (&value[..value.len() - 1], false),
+                    (&long, false),
+                    (&value[..LEN - 1], false),
+                    (&[], false),
+                ] {
+                    let row = sqlx::query(is_whole.clone()).bind(value.to_vec());
+                    let told: bool = row.fetch_one(&mut connection).await.unwrap().get(0);
+                    assert_eq!(told, whole, "{subject} {data} {}", value.len());
+                    let begin = &value[..LEN.min(value.len())];
+                    assert_eq!(session_core::head::is_whole(begin, value.len()), whole);
+                }
+            }
         }
     }
 

@@ -212,3 +212,23 @@ async fn stores_that_start_at_once_make_the_file_once() {
         assert!(store.load(&key).await.unwrap().is_some());
     }
 }
+
+/// Such a write is one statement, which must look at all that the longer way looks at.
+#[tokio::test]
+async fn write_that_is_alone_leaves_a_cut_value_as_it_is() {
+    for deletes in [false, true] {
+        let path = folder(if deletes { "cut-delete" } else { "cut-update" }).join("s.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let (key, record) = (key(), Record::new("a cart"));
+        let version = store.create(&key, &record, HOUR).await.unwrap();
+        let mut other = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+        let cut = "UPDATE sessions SET value = substr(value, 1, length(value) - 1)";
+        sqlx::query(cut).execute(&mut other).await.unwrap();
+        let refused = match deletes {
+            true => store.delete(&key, Some(version)).await.map(drop),
+            false => store.update(&key, version, &record, HOUR).await.map(drop),
+        };
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Corrupt, "{deletes}");
+        assert_eq!(store.load(&key).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
