@@ -5,7 +5,9 @@ use std::{collections::HashMap, fmt, time::Duration};
 use redis::RedisError;
 use session_core::{Capability, ClockSource, Durability, KeyError, StoreProfile};
 
-use crate::{BACKEND, RedisStore, Servers, address::Address, replicas::Wait, servers::Tuning};
+use crate::{
+    BACKEND, RedisStore, Servers, address::Address, carry::Updates, replicas::Wait, servers::Tuning,
+};
 
 /// Bytes that a prefix has at most.
 const LONGEST_PREFIX: usize = 64;
@@ -183,11 +185,15 @@ impl RedisStoreBuilder {
             connect: self.connect,
             wait: self.wait,
         };
+        let place = self.servers.to_string().into_boxed_str();
+        let may_fail_over = self.servers.may_fail_over();
+        let servers = self.servers.open(self.nat, tuning);
         RedisStore {
-            place: self.servers.to_string().into_boxed_str(),
-            may_fail_over: self.servers.may_fail_over(),
+            place,
+            may_fail_over,
             waits: self.wait.is_some(),
-            servers: self.servers.open(self.nat, tuning),
+            updates: Updates::new(servers.clone(), self.write),
+            servers,
             prefix: self.prefix.into_boxed_str(),
             read: self.read,
             write: self.write,

@@ -86,7 +86,9 @@ pub(crate) enum Failure {
     },
     /// Whether replicas have it cannot be asked any more: the connection that wrote it is gone.
     Unconfirmed,
-    /// The runtime ended while it connected.
+    /// As many calls wait for the server as may wait. Nothing was sent.
+    Full,
+    /// The runtime ended that connected, or that had it under way.
     Ended,
 }
 

@@ -22,7 +22,8 @@ impl From<Failure> for Error {
             Failure::Unconfirmed => {
                 "written, but the connection broke before replicas confirmed it".to_owned()
             }
-            Failure::Ended => "the runtime that connected has ended".to_owned(),
+            Failure::Full => "too many calls are waiting for the server".to_owned(),
+            Failure::Ended => "the runtime that had the connection, or the call, has ended".to_owned(),
         };
         Self::new(ErrorKind::Unavailable, BACKEND).with_detail(text)
     }

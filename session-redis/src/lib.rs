@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod carry;
 mod check;
 mod cluster;
 mod config;

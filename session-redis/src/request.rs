@@ -73,11 +73,11 @@ impl<'a> Request<'a> {
 
     pub(crate) async fn send(self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
         match (self.commands, self.asking) {
-            (Commands::One(command), false) => connection.send_packed_command(command).await?.extract_error(),
+            (Commands::One(command), false) => whole(connection.send_packed_command(command).await?),
             (Commands::One(command), true) => {
                 let mut replies = asked(connection, [command].into_iter()).await?;
                 match replies.pop() {
-                    Some(reply) => reply.extract_error(),
+                    Some(reply) => whole(reply),
                     None => Err(RedisError::from((ErrorKind::UnexpectedReturnType, "no reply"))),
                 }
             }
@@ -89,6 +89,14 @@ impl<'a> Request<'a> {
                 asked(connection, commands.cmd_iter()).await.map(Value::Array)
             }
         }
+    }
+}
+
+/// An error within a reply is that of one record among several; the client's `extract_error` would make it that of all.
+fn whole(reply: Value) -> RedisResult<Value> {
+    match reply {
+        Value::ServerError(error) => Err(error.into()),
+        reply => Ok(reply),
     }
 }
 

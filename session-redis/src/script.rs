@@ -1,4 +1,4 @@
-//! The scripts. Each touches one key, so each runs on a Cluster too.
+//! The scripts. Each needs one key, so each runs on a Cluster too.
 
 use std::sync::LazyLock;
 
@@ -52,22 +52,23 @@ impl Script {
         Self { code, hash }
     }
 
-    /// Runs the script on one key, by its hash; with its text when the server does not have it (a restart, a failover,
-    /// SCRIPT FLUSH), after which it does.
+    /// Runs the script on keys of one server, by its hash; with its text when the server does not have it (a restart, a
+    /// failover, SCRIPT FLUSH), after which it does.
     pub(crate) async fn run(
         &self,
         servers: &Opened,
         deadline: Deadline,
-        key: &[u8],
+        keys: &[&[u8]],
         arguments: &[&[u8]],
     ) -> Result<Reply> {
-        let by_hash = command("EVALSHA", &self.hash, key, arguments);
-        let missing = match servers.ask(deadline, key, Request::write(&by_hash)).await {
+        let first = keys.first().copied().unwrap_or_default();
+        let by_hash = command("EVALSHA", &self.hash, keys, arguments);
+        let missing = match servers.ask(deadline, first, Request::write(&by_hash)).await {
             Err(failure) if failure.is_no_script() => failure,
             seen => return Ok(seen?),
         };
-        let by_text = command("EVAL", self.code, key, arguments);
-        let mut reply = servers.ask(deadline, key, Request::write(&by_text)).await?;
+        let by_text = command("EVAL", self.code, keys, arguments);
+        let mut reply = servers.ask(deadline, first, Request::write(&by_text)).await?;
         // The server that lost its scripts may have run this one before it did.
         reply.origin.repeated |= missing.repeated();
         Ok(reply)
@@ -83,7 +84,7 @@ impl Script {
     ) -> Result<(u64, Vec<Origin>)> {
         let commands = |name: &str, script: &str, calls: &[&(Vec<u8>, [&[u8]; 2])]| -> Vec<_> {
             let of =
-                |call: &&(Vec<u8>, [&[u8]; 2])| (call.0.clone(), command(name, script, &call.0, &call.1));
+                |call: &&(Vec<u8>, [&[u8]; 2])| (call.0.clone(), command(name, script, &[&call.0], &call.1));
             calls.iter().map(of).collect()
         };
         let all: Vec<_> = calls.iter().collect();
@@ -120,9 +121,14 @@ impl Script {
     }
 }
 
-fn command(name: &str, script: &str, key: &[u8], arguments: &[&[u8]]) -> Cmd {
+fn command(name: &str, script: &str, keys: &[&[u8]], arguments: &[&[u8]]) -> Cmd {
     let mut command = Cmd::new();
-    command.arg(name).arg(script).arg(1).arg(key).arg(arguments);
+    command
+        .arg(name)
+        .arg(script)
+        .arg(keys.len())
+        .arg(keys)
+        .arg(arguments);
     command
 }
 

@@ -163,6 +163,7 @@ pub(crate) struct Tuning {
 }
 
 /// The servers, as the store asks them.
+#[derive(Clone)]
 pub(crate) enum Opened {
     One(Arc<Node>),
     Cluster(Arc<Cluster>),

@@ -12,7 +12,9 @@ use session_core::{
 use tokio::task::JoinSet;
 
 use crate::{
-    BACKEND, ConnectError, RedisStoreBuilder, Servers, Warning, check,
+    BACKEND, ConnectError, RedisStoreBuilder, Servers, Warning,
+    carry::{Update, Updates},
+    check,
     connection::Deadline,
     error,
     reply::{Origin, Reply},
@@ -29,6 +31,7 @@ use crate::{
 /// [`Arc`](std::sync::Arc) shares the store itself.
 pub struct RedisStore {
     pub(crate) servers: Opened,
+    pub(crate) updates: Updates,
     /// Where the servers are, without user and password.
     pub(crate) place: Box<str>,
     pub(crate) may_fail_over: bool,
@@ -290,25 +293,16 @@ impl SessionStore for RedisStore {
         self.profile.check(record, ttl)?;
         let deadline = Deadline::after(self.write);
         let version = new_version()?;
-        let value = head::seal(BACKEND, key, version, record)?;
-        let (name, mark, life) = (
-            self.record_key(key),
-            head::mark(key),
-            whole_millis(ttl).to_string(),
-        );
+        let mut update = Update {
+            key: self.record_key(key).into(),
+            expected,
+            value: head::seal(BACKEND, key, version, record)?.into(),
+            life: ttl,
+            is_indexed: false,
+        };
         let mut noted = None;
         loop {
-            let flag: &[u8] = if noted.is_some() { b"1" } else { b"0" };
-            let arguments = [
-                mark.as_slice(),
-                expected.as_bytes(),
-                &*value,
-                life.as_bytes(),
-                flag,
-            ];
-            let reply = script::UPDATE
-                .run(&self.servers, deadline, &name, &arguments)
-                .await?;
+            let reply = self.updates.send(deadline, update.clone()).await?;
             let (verdict, origin) = Verdict::of(reply, version)?;
             return match (verdict, &record.subject) {
                 (Verdict::Done, subject) => {
@@ -318,6 +312,7 @@ impl SessionStore for RedisStore {
                 }
                 (Verdict::IndexFirst, Some(subject)) if noted.is_none() => {
                     noted = Some(self.note(deadline, subject, key, record, ttl).await?);
+                    update.is_indexed = true;
                     continue;
                 }
                 // Ours may have been written, and changed, replaced or deleted by somebody else since.
@@ -363,7 +358,7 @@ impl SessionStore for RedisStore {
                 let mark = head::mark(key);
                 let arguments = [mark.as_slice(), expected.as_bytes()];
                 let reply = script::DELETE
-                    .run(&self.servers, deadline, &name, &arguments)
+                    .run(&self.servers, deadline, &[&name], &arguments)
                     .await?;
                 Verdict::of(reply, expected)?
             }

@@ -75,7 +75,7 @@ impl RedisStore {
         let (life, end) = (whole_millis(ttl).to_string(), end.to_string());
         let arguments = [key.as_bytes().as_slice(), life.as_bytes(), end.as_bytes()];
         let Reply { value, origin } = script::INDEX
-            .run(&self.servers, deadline, &self.index_key(subject), &arguments)
+            .run(&self.servers, deadline, &[&self.index_key(subject)], &arguments)
             .await?;
         match value {
             // It names what it noted: no other call takes it for its own.
@@ -220,7 +220,7 @@ impl RedisStore {
             let mut arguments = vec![newest.as_bytes()];
             arguments.extend(batch.iter().map(|key| key.as_bytes().as_slice()));
             script::PRUNE
-                .run(&self.servers, Deadline::after(self.write), index, &arguments)
+                .run(&self.servers, Deadline::after(self.write), &[index], &arguments)
                 .await?
                 .integer()?;
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod acl;
+mod batches;
 mod cluster;
 #[path = "../resp/mod.rs"]
 mod resp;

@@ -21,7 +21,7 @@ fn subject() -> Subject {
 }
 
 /// A store with a prefix of its own, and with time for a machine that is busy.
-fn patient(url: &str) -> RedisStore {
+pub(crate) fn patient(url: &str) -> RedisStore {
     RedisStore::builder(Client::open(url).unwrap())
         .prefix(format!("{}:", key()))
         .read_deadline(Duration::from_secs(5))
@@ -31,17 +31,17 @@ fn patient(url: &str) -> RedisStore {
         .unwrap()
 }
 
-async fn shared(kind: Kind) -> (RedisStore, MultiplexedConnection) {
+pub(crate) async fn shared(kind: Kind) -> (RedisStore, MultiplexedConnection) {
     let server = RedisServer::shared(kind).await.unwrap();
     (patient(server.url()), raw(server).await)
 }
 
-async fn raw(server: &RedisServer) -> MultiplexedConnection {
+pub(crate) async fn raw(server: &RedisServer) -> MultiplexedConnection {
     let client = Client::open(server.url()).unwrap();
     client.get_multiplexed_async_connection().await.unwrap()
 }
 
-async fn say(connection: &mut MultiplexedConnection, words: &[&str]) -> Value {
+pub(crate) async fn say(connection: &mut MultiplexedConnection, words: &[&str]) -> Value {
     cmd(words[0])
         .arg(&words[1..])
         .query_async(connection)
