@@ -35,6 +35,9 @@ const SHARDS: usize = 256;
 /// pays for a million that expire together.
 const FREED_PER_WRITE: usize = 4;
 
+/// Records that a write looks at for that: some live longer than they did when they were filed.
+const STEPS_PER_WRITE: usize = 16;
+
 /// Expired records that a call at the store's bound frees before it answers `Full`.
 const FREED_WHEN_FULL: usize = 64;
 
@@ -44,7 +47,8 @@ const MOST_ROUNDS: usize = 1_000;
 /// Sessions in the memory of this process: for development, tests, and sites on one node that may forget.
 ///
 /// Bounded in records and bytes ([`ErrorKind::Full`] beyond, never an evicted session), sharded, and freed of expired
-/// records without ever scanning. Nothing survives the process. Clones of an `Arc` share it; two stores share nothing.
+/// records on the way of other calls, a few at a time. Nothing survives the process. Clones of an `Arc` share it; two
+/// stores share nothing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -156,10 +160,10 @@ impl MemoryStore {
         self.release(1, entry.size());
     }
 
-    fn free_from(&self, shard: &mut Shard, now: u64, max: usize) -> usize {
+    fn free_from(&self, shard: &mut Shard, now: u64, max: usize, mut steps: usize) -> usize {
         let mut freed = 0;
         while freed < max
-            && let Some((key, entry)) = shard.pop_expired(now)
+            && let Some((key, entry)) = shard.pop_expired(now, &mut steps)
         {
             self.forget(&key, &entry);
             freed += 1;
@@ -176,7 +180,7 @@ impl MemoryStore {
                 break;
             }
             let at = self.cursor.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            freed += self.free_from(&mut lock(&self.shards[at]), now, max - freed);
+            freed += self.free_from(&mut lock(&self.shards[at]), now, max - freed, usize::MAX);
         }
         freed
     }
@@ -220,7 +224,7 @@ impl SessionStore for MemoryStore {
         }
         let mut shard = self.shard(key);
         let now = self.now();
-        self.free_from(&mut shard, now, FREED_PER_WRITE);
+        self.free_from(&mut shard, now, FREED_PER_WRITE, STEPS_PER_WRITE);
         match shard.get(key) {
             Some(entry) if entry.deadline > now => {
                 drop(shard);
@@ -238,14 +242,7 @@ impl SessionStore for MemoryStore {
         if let Some(subject) = &record.subject {
             self.subjects.insert(subject, *key);
         }
-        shard.insert(
-            *key,
-            Entry {
-                record: record.clone(),
-                version,
-                deadline: self.deadline(now, ttl),
-            },
-        );
+        shard.insert(*key, Entry::new(record.clone(), version, self.deadline(now, ttl)));
         Ok(version)
     }
 
@@ -270,7 +267,7 @@ impl SessionStore for MemoryStore {
         loop {
             let mut shard = self.shard(key);
             let now = self.now();
-            self.free_from(&mut shard, now, FREED_PER_WRITE);
+            self.free_from(&mut shard, now, FREED_PER_WRITE, STEPS_PER_WRITE);
             let Some(entry) = shard.get(key).filter(|entry| entry.deadline > now) else {
                 return Err(Self::fail(ErrorKind::NotFound));
             };
@@ -290,14 +287,7 @@ impl SessionStore for MemoryStore {
                 .fetch_sub(before.saturating_sub(size), Ordering::Relaxed);
             let version = self.next_version();
             let deadline = self.deadline(now, ttl);
-            let old = shard.insert(
-                *key,
-                Entry {
-                    record: record.clone(),
-                    version,
-                    deadline,
-                },
-            );
+            let old = shard.insert(*key, Entry::new(record.clone(), version, deadline));
             let old_subject = old.and_then(|entry| entry.record.subject);
             if old_subject != record.subject {
                 if let Some(subject) = &record.subject {
@@ -315,7 +305,7 @@ impl SessionStore for MemoryStore {
         self.profile.check_ttl(ttl)?;
         let mut shard = self.shard(key);
         let now = self.now();
-        self.free_from(&mut shard, now, FREED_PER_WRITE);
+        self.free_from(&mut shard, now, FREED_PER_WRITE, STEPS_PER_WRITE);
         let deadline = self.deadline(now, ttl);
         if shard.get(key).is_none_or(|entry| entry.deadline <= now) {
             return Err(Self::fail(ErrorKind::NotFound));
@@ -327,7 +317,7 @@ impl SessionStore for MemoryStore {
     async fn delete(&self, key: &SessionKey, expected: Option<Version>) -> Result<bool> {
         let mut shard = self.shard(key);
         let now = self.now();
-        self.free_from(&mut shard, now, FREED_PER_WRITE);
+        self.free_from(&mut shard, now, FREED_PER_WRITE, STEPS_PER_WRITE);
         let Some(entry) = shard.get(key).filter(|entry| entry.deadline > now) else {
             return Ok(false);
         };

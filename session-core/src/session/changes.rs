@@ -4,12 +4,13 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Lengths, SessionError,
-    envelope::{Attribute, Live},
+    attributes::{Attribute, Value},
+    envelope::Live,
 };
 use crate::{Subject, Timestamp};
 
 /// What `update` runs: the old value in, the new one out. Run again when the commit meets a newer state.
-pub(super) type Change = Arc<dyn Fn(Option<&Attribute>) -> Result<Attribute, SessionError> + Send + Sync>;
+pub(super) type Change = Arc<dyn Fn(Option<Value<'_>>) -> Result<Attribute, SessionError> + Send + Sync>;
 
 /// The changes of one request, in the order of the calls. All of them are kept, those too that change nothing of what was
 /// loaded: what they say holds for the state that the commit meets.
@@ -83,14 +84,14 @@ impl Changes {
         for edit in &self.edits {
             match edit {
                 Edit::Put(name, attribute) => {
-                    live.attributes.insert(name.clone(), attribute.clone());
+                    live.attributes.insert(name, attribute.clone());
                 }
                 Edit::Remove(name) => {
                     live.attributes.remove(name);
                 }
                 Edit::Update(name, change) => {
                     let attribute = change(live.attributes.get(name))?;
-                    live.attributes.insert(name.clone(), attribute);
+                    live.attributes.insert(name, attribute);
                 }
                 Edit::Clear => live.clear(),
             }

@@ -3,7 +3,10 @@
 
 use bytes::Bytes;
 
-use super::envelope::{Attribute, Live, attribute_len};
+use super::{
+    attributes::Attribute,
+    envelope::{Live, attribute_len},
+};
 
 /// Stands for a kind of client: what does not change from one request of a browser to the next. 8 bytes of a hash are enough to
 /// tell one from another, and too few to say which it was.
@@ -23,21 +26,25 @@ pub(super) fn is_reserved(name: &str) -> bool {
 /// Keeps what stands for the present client, in place of an earlier one.
 pub(super) fn note(live: &mut Live, client: Option<Fingerprint>) {
     match client {
-        Some(client) => live.attributes.insert(NAME.to_owned(), attribute(client)),
-        None => live.attributes.remove(NAME),
-    };
+        Some(client) => {
+            let bytes = Bytes::copy_from_slice(&client);
+            live.attributes.insert(NAME, Attribute { tag: TAG, bytes });
+        }
+        None => _ = live.attributes.remove(NAME),
+    }
 }
 
 /// Takes what stands for the client out of a session.
 pub(super) fn take(live: &mut Live) -> Option<Fingerprint> {
-    let attribute = live.attributes.remove(NAME)?;
-    attribute.bytes[..].try_into().ok()
+    let client = live.attributes.get(NAME)?.bytes.try_into().ok();
+    live.attributes.remove(NAME);
+    client
 }
 
 /// Whether the session is another kind of client's. `false` if one of the two is not known.
 pub(super) fn differs(live: &Live, client: Option<Fingerprint>) -> bool {
     match (live.attributes.get(NAME), client) {
-        (Some(before), Some(client)) => *before.bytes != client,
+        (Some(before), Some(client)) => before.bytes != client,
         _ => false,
     }
 }
@@ -45,15 +52,8 @@ pub(super) fn differs(live: &Live, client: Option<Fingerprint>) -> bool {
 /// Bytes that [`note`] may still add.
 pub(super) fn reserve(live: &Live, client: Option<Fingerprint>) -> usize {
     match client {
-        Some(client) if !live.attributes.contains_key(NAME) => attribute_len(NAME, &attribute(client)),
+        Some(client) if live.attributes.get(NAME).is_none() => attribute_len(NAME, &client),
         _ => 0,
-    }
-}
-
-fn attribute(client: Fingerprint) -> Attribute {
-    Attribute {
-        tag: TAG,
-        bytes: Bytes::copy_from_slice(&client),
     }
 }
 

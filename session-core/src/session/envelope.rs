@@ -15,11 +15,16 @@
 //! | number of attributes | 2 ||||
 //! | each, names ascending: length of name, name, codec tag, length of value, value | 1 + n + 1 + 4 + m ||||
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
-use super::{Lengths, client::is_reserved};
+use super::{
+    Lengths,
+    attributes::{Attributes, OutOfOrder},
+    client::is_reserved,
+    writes::{WRITE_IDS, Writes},
+};
 use crate::{SessionKey, Timestamp, clock::whole_millis};
 
 const FORMAT: u8 = 1;
@@ -27,20 +32,13 @@ const LIVE: u8 = 0;
 const RETIRED: u8 = 1;
 const CONFIRMED: u8 = 1;
 
-/// Writes of which a record remembers the ids: so many may follow on one whose reply was lost before its writer
-/// can no longer tell whether it had been applied.
-pub(super) const WRITE_IDS: usize = 8;
-
 /// Bytes of a live envelope without attributes, all its write ids in use.
 pub(super) const LIVE_LEN: usize = 3 + 4 * 8 + 2 * 8 + 4 + 1 + WRITE_IDS * 16 + 2;
-
-/// Names one commit of one request, whatever the number of its attempts.
-pub(super) type WriteId = [u8; 16];
 
 /// What a record's data says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Envelope {
-    Live(Live),
+    Live(Arc<Live>),
     Retired(Retired),
 }
 
@@ -56,16 +54,8 @@ pub(crate) struct Live {
     pub(super) renewals: u32,
     /// Whether a client has come with the present id: then the response that carried it had arrived.
     pub(super) confirmed: bool,
-    /// Oldest first.
-    pub(super) writes: Vec<WriteId>,
-    pub(super) attributes: BTreeMap<String, Attribute>,
-}
-
-/// A value, and the codec that reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Attribute {
-    pub(super) tag: u8,
-    pub(super) bytes: Bytes,
+    pub(super) writes: Writes,
+    pub(super) attributes: Attributes,
 }
 
 /// What is left under the old key of a renewed session.
@@ -99,23 +89,14 @@ impl Live {
             lengths,
             renewals: 0,
             confirmed: true,
-            writes: Vec::new(),
-            attributes: BTreeMap::new(),
+            writes: Writes::default(),
+            attributes: Attributes::new(),
         }
-    }
-
-    /// Remembers a write, and forgets the oldest beyond [`WRITE_IDS`].
-    pub(super) fn push_write(&mut self, id: WriteId) {
-        if self.writes.last() != Some(&id) {
-            self.writes.push(id);
-        }
-        let surplus = self.writes.len().saturating_sub(WRITE_IDS);
-        self.writes.drain(..surplus);
     }
 
     /// Removes the application's attributes.
     pub(super) fn clear(&mut self) {
-        self.attributes.retain(|name, _| is_reserved(name));
+        self.attributes.retain(is_reserved);
     }
 
     /// Bytes that this becomes at most.
@@ -124,14 +105,17 @@ impl Live {
             + self
                 .attributes
                 .iter()
-                .map(|(name, attribute)| attribute_len(name, attribute))
+                .map(|(name, value)| attribute_len(name, value.bytes))
                 .sum::<usize>()
     }
 }
 
+/// Bytes of an attribute in the envelope, without its name and its value.
+const ATTRIBUTE_LEN: usize = 1 + 1 + 4;
+
 /// Bytes of one attribute in the envelope.
-pub(super) fn attribute_len(name: &str, attribute: &Attribute) -> usize {
-    1 + name.len() + 1 + 4 + attribute.bytes.len()
+pub(super) fn attribute_len(name: &str, value: &[u8]) -> usize {
+    ATTRIBUTE_LEN + name.len() + value.len()
 }
 
 pub(super) fn encode_live(live: &Live) -> Vec<u8> {
@@ -151,16 +135,16 @@ pub(super) fn encode_live(live: &Live) -> Vec<u8> {
     out.extend(live.renewals.to_le_bytes());
     // The counts are bounded where they grow: by push_write, and by the check of names and sizes at insert.
     out.push(live.writes.len() as u8);
-    for write in &live.writes {
+    for write in live.writes.iter() {
         out.extend(write);
     }
     out.extend((live.attributes.len() as u16).to_le_bytes());
-    for (name, attribute) in &live.attributes {
+    for (name, value) in live.attributes.iter() {
         out.push(name.len() as u8);
         out.extend(name.as_bytes());
-        out.push(attribute.tag);
-        out.extend((attribute.bytes.len() as u32).to_le_bytes());
-        out.extend_from_slice(&attribute.bytes);
+        out.push(value.tag);
+        out.extend((value.bytes.len() as u32).to_le_bytes());
+        out.extend_from_slice(value.bytes);
     }
     out
 }
@@ -191,26 +175,26 @@ pub(crate) enum Unreadable {
     Corrupt(&'static str),
 }
 
-/// Reads an envelope. Attribute values are slices of `data`, not copies, and not decoded yet.
+/// Reads an envelope. Attributes are places in `data`, not copies, and not decoded yet.
 pub(crate) fn decode(data: &Bytes) -> Result<Envelope, Unreadable> {
-    let mut reader = Reader { rest: data.clone() };
+    let mut reader = Reader { data, at: 0 };
     match reader.u8()? {
         FORMAT => {}
         0 => return Err(Unreadable::Corrupt("there is no envelope format 0")),
         format => return Err(Unreadable::Newer(format)),
     }
     let envelope = match reader.u8()? {
-        LIVE => Envelope::Live(live(&mut reader)?),
+        LIVE => Envelope::Live(Arc::new(live(&mut reader)?)),
         RETIRED => Envelope::Retired(retired(&mut reader)?),
         _ => return Err(Unreadable::Corrupt("unknown kind of envelope")),
     };
-    match reader.rest.is_empty() {
-        true => Ok(envelope),
-        false => Err(Unreadable::Corrupt("bytes after the envelope's end")),
+    match reader.rest() {
+        0 => Ok(envelope),
+        _ => Err(Unreadable::Corrupt("bytes after the envelope's end")),
     }
 }
 
-fn live(reader: &mut Reader) -> Result<Live, Unreadable> {
+fn live(reader: &mut Reader<'_>) -> Result<Live, Unreadable> {
     let confirmed = reader.confirmed()?;
     let created_at = reader.timestamp()?;
     let authenticated_at = match reader.timestamp()? {
@@ -228,26 +212,22 @@ fn live(reader: &mut Reader) -> Result<Live, Unreadable> {
     if count > WRITE_IDS {
         return Err(Unreadable::Corrupt("more write ids than a record keeps"));
     }
-    let mut writes = Vec::with_capacity(WRITE_IDS + 1);
+    let mut writes = Writes::default();
     for _ in 0..count {
         writes.push(reader.array()?);
     }
-    let mut attributes = BTreeMap::new();
-    for _ in 0..u16::from_le_bytes(reader.array()?) {
+    let count = usize::from(u16::from_le_bytes(reader.array()?));
+    // What is claimed need not be there.
+    let mut attributes = Attributes::of(reader.data.clone(), count.min(reader.rest() / ATTRIBUTE_LEN));
+    for _ in 0..count {
         let len = usize::from(reader.u8()?);
-        let name = reader.bytes(len)?;
-        let name = std::str::from_utf8(&name).map_err(|_| Unreadable::Corrupt("a name is not UTF-8"))?;
+        let name = reader.next(len)?;
         let tag = reader.u8()?;
         let len = u32::from_le_bytes(reader.array()?) as usize;
-        let bytes = reader.bytes(len)?;
-        if name.is_empty()
-            || attributes
-                .last_key_value()
-                .is_some_and(|(last, _): (&String, _)| **last >= *name)
-        {
-            return Err(Unreadable::Corrupt("names are empty or not in ascending order"));
-        }
-        attributes.insert(name.to_owned(), Attribute { tag, bytes });
+        let value = reader.next(len)?;
+        attributes.push(name, tag, value).map_err(|OutOfOrder| {
+            Unreadable::Corrupt("names are empty, not UTF-8 or not in ascending order")
+        })?;
     }
     Ok(Live {
         created_at,
@@ -262,7 +242,7 @@ fn live(reader: &mut Reader) -> Result<Live, Unreadable> {
     })
 }
 
-fn retired(reader: &mut Reader) -> Result<Retired, Unreadable> {
+fn retired(reader: &mut Reader<'_>) -> Result<Retired, Unreadable> {
     let cause = match reader.u8()? {
         0 => Cause::Periodic,
         1 => Cause::Privilege,
@@ -278,25 +258,31 @@ fn retired(reader: &mut Reader) -> Result<Retired, Unreadable> {
     })
 }
 
-/// What is left to read.
-struct Reader {
-    rest: Bytes,
+/// Data, and how far it was read.
+struct Reader<'a> {
+    data: &'a Bytes,
+    at: usize,
 }
 
-impl Reader {
-    fn bytes(&mut self, len: usize) -> Result<Bytes, Unreadable> {
-        if len > self.rest.len() {
+impl Reader<'_> {
+    fn rest(&self) -> usize {
+        self.data.len() - self.at
+    }
+
+    /// Where the next `len` bytes are. They are read with that.
+    fn next(&mut self, len: usize) -> Result<Range<usize>, Unreadable> {
+        if len > self.rest() {
             return Err(Unreadable::Corrupt("the envelope was cut"));
         }
-        Ok(self.rest.split_to(len))
+        let begin = self.at;
+        self.at += len;
+        Ok(begin..self.at)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+        let place = self.next(N)?;
         let mut array = [0; N];
-        if N > self.rest.len() {
-            return Err(Unreadable::Corrupt("the envelope was cut"));
-        }
-        self.rest.copy_to_slice(&mut array);
+        array.copy_from_slice(&self.data[place]);
         Ok(array)
     }
 
@@ -329,7 +315,7 @@ impl Reader {
 mod tests {
     use proptest::{collection, prelude::*};
 
-    use super::*;
+    use super::{super::attributes::Attribute, *};
 
     fn sample() -> Live {
         let mut live = Live::new(
@@ -338,16 +324,16 @@ mod tests {
         );
         live.authenticated_at = Some(Timestamp::from_millis(1_800_000_000_001));
         live.renewals = 3;
-        live.push_write([9; 16]);
+        live.writes.remember([9; 16]);
         live.attributes.insert(
-            "cart".into(),
+            "cart",
             Attribute {
                 tag: 1,
                 bytes: Bytes::from_static(&[1, 2, 3]),
             },
         );
         live.attributes.insert(
-            "thème".into(),
+            "thème",
             Attribute {
                 tag: 2,
                 bytes: Bytes::from_static(b"\"dark\""),
@@ -397,7 +383,7 @@ mod tests {
         assert_eq!(hex(&encode_retired(&retired)), golden);
         assert_eq!(
             decode(&encode_live(&sample()).into()),
-            Ok(Envelope::Live(sample()))
+            Ok(Envelope::Live(Arc::new(sample())))
         );
         assert_eq!(
             decode(&encode_retired(&retired).into()),
@@ -430,9 +416,9 @@ mod tests {
     fn only_the_newest_writes_are_remembered() {
         let mut live = sample();
         for id in 0..20 {
-            live.push_write([id; 16]);
+            live.writes.remember([id; 16]);
         }
-        assert_eq!(live.writes, (12..20).map(|id| [id; 16]).collect::<Vec<_>>());
+        assert_eq!(*live.writes, (12..20).map(|id| [id; 16]).collect::<Vec<_>>());
         assert_eq!(encode_live(&live).len(), live.max_len());
     }
 
@@ -445,6 +431,8 @@ mod tests {
         ) {
             let time = |at: usize| Timestamp::from_millis(u64::from(times[at]) + 1);
             let lengths = Lengths::new(time(4).since(Timestamp::UNIX_EPOCH), time(5).since(Timestamp::UNIX_EPOCH));
+            let mut kept = Writes::default();
+            writes.into_iter().for_each(|write| kept.push(write));
             let live = Live {
                 created_at: time(0),
                 authenticated_at: Some(time(1)),
@@ -453,13 +441,13 @@ mod tests {
                 lengths,
                 renewals: times[0],
                 confirmed: times[0] % 2 == 0,
-                writes,
+                writes: kept,
                 attributes: attributes
                     .into_iter()
                     .map(|(name, (tag, bytes))| (name, Attribute { tag, bytes: bytes.into() }))
                     .collect(),
             };
-            prop_assert_eq!(decode(&encode_live(&live).into()), Ok(Envelope::Live(live)));
+            prop_assert_eq!(decode(&encode_live(&live).into()), Ok(Envelope::Live(Arc::new(live))));
         }
 
         #[test]

@@ -14,9 +14,10 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     Committed, Lengths, SessionError, Sessions,
+    attributes::{Attribute, Value},
     changes::{Change, LogIn},
     client::{Fingerprint, is_reserved},
-    envelope::{Attribute, attribute_len},
+    envelope::attribute_len,
     protocol::{Presented, SKEW, State},
     sessions::Inner,
 };
@@ -114,7 +115,7 @@ impl Session {
             .attributes
             .get(name)
             .filter(|_| !is_reserved(name))
-            .map(|attribute| decode(self.codecs(), name, attribute))
+            .map(|value| decode(self.codecs(), name, value))
             .transpose()
     }
 
@@ -133,11 +134,7 @@ impl Session {
         let mut state = self.loaded_to_change().await?;
         let attribute = encode(self.codecs(), name, value)?;
         self.check_size(&state, name, &attribute)?;
-        state
-            .view_mut()
-            .live
-            .attributes
-            .insert(name.to_owned(), attribute.clone());
+        state.live_mut().attributes.insert(name, attribute.clone());
         state.changes.put(name, attribute);
         Ok(())
     }
@@ -158,7 +155,7 @@ impl Session {
         let mut state = self.loaded_to_change().await?;
         let run = {
             let (codecs, name) = (self.codecs().clone(), name.to_owned());
-            move |old: Option<&Attribute>| {
+            move |old: Option<Value<'_>>| {
                 let old = old.map(|old| decode(&codecs, &name, old)).transpose()?;
                 let new: T = change(old);
                 Ok::<_, SessionError>((encode(&codecs, &name, &new)?, new))
@@ -166,11 +163,7 @@ impl Session {
         };
         let (attribute, value) = run(state.view().live.attributes.get(name))?;
         self.check_size(&state, name, &attribute)?;
-        state
-            .view_mut()
-            .live
-            .attributes
-            .insert(name.to_owned(), attribute);
+        state.live_mut().attributes.insert(name, attribute);
         let again: Change = Arc::new(move |old| run(old).map(|(attribute, _)| attribute));
         state.changes.update(name, again);
         Ok(value)
@@ -186,7 +179,7 @@ impl Session {
         if is_reserved(name) {
             return Ok(false);
         }
-        let was_there = state.view_mut().live.attributes.remove(name).is_some();
+        let was_there = state.live_mut().attributes.remove(name);
         state.changes.remove(name);
         Ok(was_there)
     }
@@ -198,7 +191,7 @@ impl Session {
     /// Those of loading.
     pub async fn clear(&self) -> Result<(), SessionError> {
         let mut state = self.loaded_to_change().await?;
-        state.view_mut().live.clear();
+        state.live_mut().clear();
         state.changes.clear();
         Ok(())
     }
@@ -215,9 +208,10 @@ impl Session {
             .view()
             .live
             .attributes
-            .keys()
+            .iter()
+            .map(|(name, _)| name)
             .filter(|name| !is_reserved(name))
-            .cloned()
+            .map(str::to_owned)
             .collect())
     }
 
@@ -282,7 +276,7 @@ impl Session {
             .is_some_and(|before| *before != subject)
         {
             // What one user left behind, or adds meanwhile, is nothing that the next one may see.
-            state.view_mut().live.clear();
+            state.live_mut().clear();
             state.changes.clear();
         }
         let log_in = LogIn {
@@ -290,8 +284,7 @@ impl Session {
             lengths,
             at: self.shared.sessions.inner.clock.now(),
         };
-        let view = state.view_mut();
-        log_in.apply(&mut view.live, &mut view.subject);
+        state.apply_log_in(&log_in);
         state.changes.log_in(log_in);
         state.privilege_changed();
         Ok(())
@@ -319,7 +312,7 @@ impl Session {
     pub async fn log_out(&self) -> Result<(), SessionError> {
         let mut state = self.loaded_to_end().await?;
         state.check_reachable()?;
-        self.shared.sessions.inner.log_out(&mut state).await
+        Box::pin(self.inner().log_out(&mut state)).await
     }
 
     /// Ends every session of this session's subject, this one included, now, and tells how many there were.
@@ -332,7 +325,7 @@ impl Session {
         state.check_reachable()?;
         let inner = &self.shared.sessions.inner;
         let ended = inner.delete_all(&state, false).await?;
-        inner.log_out(&mut state).await?;
+        Box::pin(inner.log_out(&mut state)).await?;
         Ok(ended)
     }
 
@@ -485,14 +478,16 @@ impl Session {
     /// Refuses a change that would make the record larger than the store holds: here, where the author sees it.
     fn check_size(&self, state: &State, name: &str, attribute: &Attribute) -> Result<(), SessionError> {
         let attributes = &state.view().live.attributes;
-        let before = attributes.get(name).map_or(0, |old| attribute_len(name, old));
-        let size = self.inner().max_len(state) - before + attribute_len(name, attribute);
+        let before = attributes
+            .get(name)
+            .map_or(0, |old| attribute_len(name, old.bytes));
+        let size = self.inner().max_len(state) - before + attribute_len(name, &attribute.bytes);
         let limit = self.shared.sessions.inner.store.profile().limits.max_record;
         if size <= limit && (before > 0 || attributes.len() < usize::from(u16::MAX)) {
             return Ok(());
         }
         let others = attributes.iter().filter(|(other, _)| *other != name);
-        let others = others.map(|(name, attribute)| (name.as_str(), attribute.bytes.len()));
+        let others = others.map(|(name, value)| (name, value.bytes.len()));
         Err(SessionError::too_large(
             size,
             limit,
@@ -530,13 +525,9 @@ where
     }
 }
 
-fn decode<T: DeserializeOwned>(
-    codecs: &Codecs,
-    name: &str,
-    attribute: &Attribute,
-) -> Result<T, SessionError> {
+fn decode<T: DeserializeOwned>(codecs: &Codecs, name: &str, value: Value<'_>) -> Result<T, SessionError> {
     codecs
-        .decode(attribute.tag, &attribute.bytes)
+        .decode(value.tag, value.bytes)
         .map_err(|source| failed(name, source, false))
 }
 

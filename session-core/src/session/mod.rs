@@ -5,6 +5,7 @@
 //! included.
 
 mod assurance;
+mod attributes;
 mod burst;
 mod changes;
 mod client;
@@ -18,6 +19,7 @@ mod own;
 mod parts;
 mod protocol;
 mod sessions;
+mod writes;
 
 #[cfg(test)]
 mod connections;

@@ -1,12 +1,14 @@
 //! A session taken apart, for who keeps it elsewhere than in a store.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
-    Lengths, client,
-    envelope::{self, Attribute, Envelope, Live, Unreadable},
+    Lengths,
+    attributes::Attribute,
+    client,
+    envelope::{self, Envelope, Live, Unreadable},
     handle::check_name,
 };
 use crate::{ErrorKind, Timestamp, codec::Encoded};
@@ -56,13 +58,13 @@ impl SessionParts {
     /// `Corrupt`, `NewerFormat`.
     pub fn from_data(data: &Bytes) -> Result<Option<Self>, ErrorKind> {
         let mut live = match envelope::decode(data) {
-            Ok(Envelope::Live(live)) => live,
+            Ok(Envelope::Live(live)) => Arc::unwrap_or_clone(live),
             Ok(Envelope::Retired(_)) => return Ok(None),
             Err(Unreadable::Newer(_)) => return Err(ErrorKind::NewerFormat),
             Err(Unreadable::Corrupt(_)) => return Err(ErrorKind::Corrupt),
         };
         let client = client::take(&mut live);
-        let attributes = live.attributes.into_iter();
+        let attributes = live.attributes.into_owned();
         Ok(Some(Self {
             client,
             created_at: live.created_at,

@@ -5,10 +5,10 @@ use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 use super::{
     Assurance, OnLimit, Session, SessionError,
     burst::Burst,
-    envelope::{WRITE_IDS, WriteId},
     event::{self, reason},
     limit::PerSubject,
     protocol::{Presented, State},
+    writes::{WRITE_IDS, WriteId},
 };
 use crate::{
     Clock, SessionId, SessionKey, SessionStore, Subject, SystemClock,

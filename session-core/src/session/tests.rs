@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -145,6 +148,34 @@ async fn remembered_session_keeps_its_own_lengths() {
     }
     let session = world.sessions.open(Some(id));
     assert_eq!(session.info().await.unwrap().unwrap().renewals, 4);
+}
+
+#[tokio::test]
+async fn update_runs_again_only_on_a_newer_value() {
+    let world = World::new();
+    let session = world.sessions.open(None);
+    session.insert("count", &0_u32).await.unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = async || {
+        let (session, runs) = (world.sessions.open(Some(id.clone())), runs.clone());
+        let change = move |count: Option<u32>| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            count.unwrap_or_default() + 1
+        };
+        session.update("count", change).await.unwrap();
+        session
+    };
+    let ran = || runs.swap(0, Ordering::Relaxed);
+    let _ = counted().await.commit().await.unwrap();
+    assert_eq!(ran(), 1);
+    let (one, two) = (counted().await, counted().await);
+    let _ = one.commit().await.unwrap();
+    assert_eq!(ran(), 2, "nobody came between");
+    let _ = two.commit().await.unwrap();
+    assert_eq!(ran(), 1, "one came between");
+    let session = world.sessions.open(Some(id));
+    assert_eq!(session.get::<u32>("count").await.unwrap(), Some(3));
 }
 
 #[tokio::test]

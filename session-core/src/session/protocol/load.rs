@@ -1,8 +1,10 @@
 //! From a client's id to its session: following retired ids while their grace runs.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use super::{Loaded, Phase, Presented, State};
+use super::{Loaded, Phase, Presented, State, View};
 use crate::{
     ErrorKind, SessionKey, Subject, Timestamp, Version,
     session::{
@@ -35,7 +37,7 @@ pub(super) struct Chain {
 pub(super) struct Found {
     pub(super) version: Version,
     pub(super) subject: Option<Subject>,
-    pub(super) live: Live,
+    pub(super) live: Arc<Live>,
     pub(super) remaining: std::time::Duration,
 }
 
@@ -125,20 +127,19 @@ impl Inner {
             None => None,
         };
         let phase = match (key, &state.presented) {
-            (Some(key), Some(Presented::Connection(_))) => self.reach_again(key).await?,
+            (Some(key), Some(Presented::Connection(_))) => Box::pin(self.reach_again(key)).await?,
             (Some(key), _) => self.reach(key, state).await?,
             (None, _) => Phase::New,
         };
         match &phase {
             Phase::Stored(loaded) => {
-                state.view.live = loaded.live.clone();
-                state.view.subject.clone_from(&loaded.subject);
+                state.show(loaded.view());
                 state.client_changed = client::differs(&loaded.live, state.client);
                 if state.client_changed {
                     event::client_changed(&loaded.key);
                 }
             }
-            _ => state.view.live = Live::new(self.clock.now(), self.lengths),
+            _ => state.show(View::of_new(Live::new(self.clock.now(), self.lengths))),
         }
         state.phase = phase;
         Ok(())
@@ -196,7 +197,7 @@ impl Inner {
                 if used_since && cause == Cause::Periodic && self.on_retired_id == RetiredIdPolicy::EndSession
                 {
                     let path = links.iter().map(|(key, _)| *key).collect();
-                    if self.end(&Self::loaded(end, false, path, found)).await? {
+                    if Box::pin(self.end(&Self::loaded(end, false, path, found))).await? {
                         event::destroyed(reason::THEFT, 1, Some(&end));
                     }
                 }

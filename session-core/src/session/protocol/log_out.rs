@@ -3,7 +3,7 @@
 //! Deleting whatever is under the client's key would leave the session alive that another request has just renewed:
 //! so the deletion names the version, and a conflict is followed to where the session went.
 
-use super::{Attempts, Loaded, Phase, State, planted};
+use super::{Attempts, Loaded, Phase, State, View, planted};
 use crate::{
     ErrorKind, SessionKey, Subject,
     session::{
@@ -39,8 +39,7 @@ impl Inner {
         state.overtaken = false;
         state.renewal = None;
         state.changes = Changes::default();
-        state.view.live = Live::new(self.clock.now(), self.lengths);
-        state.view.subject = None;
+        state.show(View::of_new(Live::new(self.clock.now(), self.lengths)));
         // Whatever it came with: a cookie that held no id is to go as well.
         state.forget = true;
         Ok(())
@@ -52,7 +51,7 @@ impl Inner {
         state: &State,
         but_this: bool,
     ) -> Result<u64, SessionError> {
-        let Some(subject) = &state.view.subject else {
+        let Some(subject) = &state.view().subject else {
             return Ok(0);
         };
         let except = state.stored().map(|loaded| &loaded.key).filter(|_| but_this);

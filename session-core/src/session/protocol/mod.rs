@@ -11,12 +11,15 @@ mod subject;
 mod upkeep;
 mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 pub(super) use self::{subject::SKEW, upkeep::Task};
 use super::{
     ClientAction, Committed, SessionError, Sessions, Upkeep,
-    changes::Changes,
+    changes::{Changes, LogIn},
     client::{self, Fingerprint},
     envelope::{Cause, Live},
     event,
@@ -35,8 +38,10 @@ pub(super) struct State {
     phase: Phase,
     /// What this request changed since the last commit.
     pub(super) changes: Changes,
-    /// The stored session with these changes.
-    view: View,
+    /// The stored session with these changes; `None` as long as nothing is loaded.
+    view: Option<View>,
+    /// Whether the stored session is newer than the one that the view is made of: a race was lost, and its changes are not in it.
+    view_is_behind: bool,
     /// Whether the next commit makes a new id, and why.
     renewal: Option<Cause>,
     /// An id that this request handed out: every commit from then on tells it.
@@ -84,33 +89,54 @@ pub(super) struct Loaded {
     path: Vec<SessionKey>,
     version: Version,
     subject: Option<Subject>,
-    pub(super) live: Live,
+    pub(super) live: Arc<Live>,
     pub(super) remaining: Duration,
 }
 
 /// What the handler sees.
+#[derive(Clone)]
 pub(super) struct View {
-    pub(super) live: Live,
+    /// Shared with what was loaded until the handler changes it.
+    pub(super) live: Arc<Live>,
     pub(super) subject: Option<Subject>,
+}
+
+/// An unloaded session shows nothing.
+static NOTHING: LazyLock<View> =
+    LazyLock::new(|| View::of_new(Live::new(crate::Timestamp::UNIX_EPOCH, super::Lengths::default())));
+
+impl View {
+    fn of_new(live: Live) -> Self {
+        Self {
+            live: Arc::new(live),
+            subject: None,
+        }
+    }
 }
 
 impl Loaded {
     pub(super) fn key(&self) -> &SessionKey {
         &self.key
     }
+
+    fn view(&self) -> View {
+        View {
+            live: self.live.clone(),
+            subject: self.subject.clone(),
+        }
+    }
 }
 
 impl State {
     pub(super) fn new(presented: Option<Presented>, client: Option<Fingerprint>) -> Self {
-        // Replaced when loading; an unloaded session shows nothing.
-        let live = Live::new(crate::Timestamp::UNIX_EPOCH, super::Lengths::default());
         Self {
             presented,
             client,
             client_changed: false,
             phase: Phase::Unloaded,
             changes: Changes::default(),
-            view: View { live, subject: None },
+            view: None,
+            view_is_behind: false,
             renewal: None,
             handed_out: None,
             forget: false,
@@ -122,11 +148,21 @@ impl State {
     }
 
     pub(super) fn view(&self) -> &View {
-        &self.view
+        self.view.as_ref().unwrap_or_else(|| &NOTHING)
     }
 
-    pub(super) fn view_mut(&mut self) -> &mut View {
-        &mut self.view
+    fn view_mut(&mut self) -> &mut View {
+        self.view.get_or_insert_with(|| NOTHING.clone())
+    }
+
+    pub(super) fn live_mut(&mut self) -> &mut Live {
+        Arc::make_mut(&mut self.view_mut().live)
+    }
+
+    /// In the view, not in the changes.
+    pub(super) fn apply_log_in(&mut self, log_in: &LogIn) {
+        let view = self.view_mut();
+        log_in.apply(Arc::make_mut(&mut view.live), &mut view.subject);
     }
 
     pub(super) fn stored(&self) -> Option<&Loaded> {
@@ -151,12 +187,15 @@ impl State {
 
     /// Bytes that the next commit may add.
     pub(super) fn reserve(&self) -> usize {
-        client::reserve(&self.view.live, self.client)
+        client::reserve(&self.view().live, self.client)
     }
 
     /// Whether the changes, all together, make a difference to what was loaded.
     fn is_changed(&self, loaded: &Loaded) -> bool {
-        self.view.live.attributes != loaded.live.attributes || self.view.subject != loaded.subject
+        // Without changes the handler sees what was loaded: nothing need be compared.
+        !self.changes.is_empty()
+            && (self.view().live.attributes != loaded.live.attributes
+                || self.view().subject != loaded.subject)
     }
 
     /// # Errors
@@ -182,7 +221,7 @@ impl State {
     /// Goes on without the store: an empty view, and no commit writes or tells the client anything.
     pub(super) fn go_on_without(&mut self, error: Error, live: Live) {
         self.phase = Phase::Unreachable(error);
-        self.view = View { live, subject: None };
+        self.show(View::of_new(live));
         (self.renewal, self.refused, self.overtaken) = (None, None, false);
     }
 
@@ -190,16 +229,15 @@ impl State {
     fn undo(&mut self, new: Live) {
         self.changes = Changes::default();
         self.renewal = None;
-        self.view = match &self.phase {
-            Phase::Stored(loaded) => View {
-                live: loaded.live.clone(),
-                subject: loaded.subject.clone(),
-            },
-            _ => View {
-                live: new,
-                subject: None,
-            },
-        };
+        self.show(match &self.phase {
+            Phase::Stored(loaded) => loaded.view(),
+            _ => View::of_new(new),
+        });
+    }
+
+    fn show(&mut self, view: View) {
+        self.view = Some(view);
+        self.view_is_behind = false;
     }
 
     /// From the next commit on the id is another, without grace.
@@ -209,10 +247,15 @@ impl State {
 
     /// The store holds `loaded`, with all that this request changed.
     fn written(&mut self, loaded: Loaded) {
-        self.view.live = loaded.live.clone();
-        self.view.subject.clone_from(&loaded.subject);
+        self.show(loaded.view());
         self.phase = Phase::Stored(Box::new(loaded));
         self.changes = Changes::default();
+    }
+
+    /// The store holds `loaded`, without what this request changed.
+    fn overtaken_by(&mut self, loaded: Box<Loaded>) {
+        self.phase = Phase::Stored(loaded);
+        self.view_is_behind = true;
     }
 }
 
@@ -226,7 +269,7 @@ impl Sessions {
         let task = committed?;
         let client = match (&state.handed_out, state.forget) {
             (Some(id), _) => {
-                let deadline = state.view.live.deadline;
+                let deadline = state.view().live.deadline;
                 let lasts = deadline.since(self.inner.clock.now());
                 ClientAction::Store {
                     id: id.clone(),
@@ -264,20 +307,21 @@ fn report<T>(state: &mut State, committed: &Result<T, SessionError>) {
 }
 
 impl Inner {
+    /// What writes is boxed: a commit seldom does, and its future would be ten times as large.
     async fn commit(&self, state: &mut State) -> Result<Option<Task>, SessionError> {
         state.check_known()?;
         match &state.phase {
             Phase::Unloaded | Phase::Unreachable(_) => Ok(None),
             // Tried again, this makes another record under another id: nothing happens twice.
-            Phase::New if state.view.subject.is_some() || !state.view.live.attributes.is_empty() => {
-                self.create(state).await.map(|()| None)
+            Phase::New if state.view().subject.is_some() || !state.view().live.attributes.is_empty() => {
+                Box::pin(self.create(state)).await.map(|()| None)
             }
             Phase::New => Ok(None),
             Phase::Stored(loaded) if state.renewal == Some(Cause::Periodic) && !state.is_changed(loaded) => {
                 // Only the time had come: a request that wrote nothing does not fail because of that.
                 let due = self.due(loaded);
                 state.changes = Changes::default();
-                if let Err(error) = self.renew(state).await {
+                if let Err(error) = Box::pin(self.renew(state)).await {
                     event::renewal_failed(&error);
                     state.renewal = None;
                     state.raced = None;
@@ -288,7 +332,7 @@ impl Inner {
                 Ok(None)
             }
             Phase::Stored(loaded) if state.renewal.is_some() || state.is_changed(loaded) => {
-                self.apply(state).await.map(|()| None)
+                Box::pin(self.apply(state)).await.map(|()| None)
             }
             Phase::Stored(loaded) => Ok(self.due(loaded)),
         }
@@ -316,7 +360,7 @@ impl Inner {
         let (size, limit) = (data.len(), self.store.profile().limits.max_record);
         if size > limit || live.attributes.len() > usize::from(u16::MAX) {
             let attributes = live.attributes.iter();
-            let attributes = attributes.map(|(name, attribute)| (name.as_str(), attribute.bytes.len()));
+            let attributes = attributes.map(|(name, value)| (name, value.bytes.len()));
             return Err(SessionError::too_large(size, limit, attributes));
         }
         Ok(Record::new(data)

@@ -7,7 +7,7 @@
 //! One renewal keeps one new key through all its attempts: a step 2 that arrives late retires the old key to a record
 //! that is there, whichever attempt sent it. The new record is deleted only once step 2 can no longer succeed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Attempts, Loaded, Phase, State, planted, subject::Own};
 use crate::{
@@ -25,7 +25,7 @@ struct Fresh {
     id: SessionId,
     key: SessionKey,
     version: Version,
-    live: Live,
+    live: Arc<Live>,
     subject: Option<Subject>,
 }
 
@@ -85,7 +85,7 @@ impl Inner {
                         id,
                         key,
                         version,
-                        live,
+                        live: Arc::new(live),
                         subject,
                     };
                     let own = Own {
@@ -134,7 +134,7 @@ impl Inner {
                 }
                 Ok(Step::Rebased(newer)) => {
                     let renewed_by_another = newer.key != old.key;
-                    state.phase = Phase::Stored(newer);
+                    state.overtaken_by(newer);
                     if renewed_by_another && cause == Cause::Periodic {
                         // The other's response carries the new id; this one carries none.
                         self.discard(&current).await;
@@ -181,7 +181,7 @@ impl Inner {
             renewed_at: fresh.live.renewed_at,
             ..live.clone()
         };
-        if same == fresh.live && subject == fresh.subject {
+        if same == *fresh.live && subject == fresh.subject {
             return Ok(fresh);
         }
         let record = self.record(&live, &subject)?;
@@ -217,7 +217,7 @@ impl Inner {
                 },
             }
         }
-        fresh.live = live;
+        fresh.live = Arc::new(live);
         fresh.subject = subject;
         Ok(fresh)
     }

@@ -126,7 +126,7 @@ impl Inner {
         state: &State,
         key: &SessionKey,
     ) -> Result<bool, SessionError> {
-        let Some(subject) = &state.view.subject else {
+        let Some(subject) = &state.view().subject else {
             return Ok(false);
         };
         let chain = self.follow_to_the_end(*key).await?;

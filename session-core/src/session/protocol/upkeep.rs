@@ -1,6 +1,6 @@
 //! What is due at the end of a request that wrote nothing, off the response's path.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::Loaded;
 use crate::{
@@ -16,7 +16,7 @@ pub(in crate::session) enum Task {
     Confirm {
         key: SessionKey,
         version: Version,
-        live: Box<Live>,
+        live: Arc<Live>,
         subject: Option<Subject>,
     },
 }
@@ -33,7 +33,7 @@ impl Inner {
             return Some(Task::Confirm {
                 key,
                 version,
-                live: Box::new(loaded.live.clone()),
+                live: loaded.live.clone(),
                 subject,
             });
         }
@@ -57,7 +57,7 @@ impl Inner {
                 version,
                 live,
                 subject,
-            } => (key, self.confirm(key, version, *live, subject).await),
+            } => (key, self.confirm(key, version, live, subject).await),
         };
         match outcome {
             Ok(()) => {}
@@ -71,11 +71,11 @@ impl Inner {
         &self,
         key: SessionKey,
         mut version: Version,
-        mut live: Live,
+        mut live: Arc<Live>,
         mut subject: Option<Subject>,
     ) -> Result<(), SessionError> {
         for _ in 0..MOST_CONFIRMS {
-            live.confirmed = true;
+            Arc::make_mut(&mut live).confirmed = true;
             let record = self.record(&live, &subject)?;
             match self.store.update(&key, version, &record, self.ttl(&live)?).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}

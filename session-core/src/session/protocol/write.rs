@@ -1,13 +1,16 @@
 //! Creating a session, and writing one that is there.
 
+use std::sync::Arc;
+
 use super::{Attempts, Loaded, Phase, State, load::Chain, planted, subject::Own};
 use crate::{
     Error, ErrorKind, SessionId, SessionKey, Subject, Version, random_bytes,
     session::{
         SessionError, client,
-        envelope::{Live, WriteId},
+        envelope::Live,
         event,
         sessions::Inner,
+        writes::{WriteId, Writes},
     },
 };
 
@@ -21,13 +24,13 @@ struct Lost {
 impl Inner {
     /// Stores a new session under a new id.
     pub(super) async fn create(&self, state: &mut State) -> Result<(), SessionError> {
-        if state.overtaken && state.view.subject.is_none() {
+        if state.overtaken && state.view().subject.is_none() {
             return Err(SessionError::Gone);
         }
-        let mut live = state.view.live.clone();
+        let mut live = Live::clone(&state.view().live);
         client::note(&mut live, state.client);
         self.name_write(&mut live, random_bytes()?);
-        let subject = state.view.subject.clone();
+        let subject = state.view().subject.clone();
         if planted!(self, RoomIsMadeFirst)
             && let Some(subject) = state.changes.logs_in()
         {
@@ -61,7 +64,7 @@ impl Inner {
             path: Vec::new(),
             version,
             subject,
-            live,
+            live: Arc::new(live),
             remaining,
         });
         state.handed_out = Some(id);
@@ -148,7 +151,7 @@ impl Inner {
                         path,
                         version,
                         subject,
-                        live,
+                        live: Arc::new(live),
                         remaining,
                     });
                     return Ok(());
@@ -187,13 +190,18 @@ impl Inner {
         loaded: &Loaded,
         write: WriteId,
     ) -> Result<(Live, Option<Subject>), SessionError> {
-        let (mut live, mut subject) = (loaded.live.clone(), loaded.subject.clone());
-        state.changes.apply(&mut live, &mut subject)?;
+        let (mut live, mut subject);
+        if state.view_is_behind {
+            (live, subject) = (Live::clone(&loaded.live), loaded.subject.clone());
+            state.changes.apply(&mut live, &mut subject)?;
+        } else {
+            (live, subject) = (Live::clone(&state.view().live), state.view().subject.clone());
+        }
         if state.changes.logs_in().is_some() {
             client::note(&mut live, state.client);
         }
         if planted!(self, OneWriteId) {
-            live.writes.clear();
+            live.writes = Writes::default();
         }
         self.name_write(&mut live, write);
         live.confirmed |= loaded.presented;
@@ -203,7 +211,7 @@ impl Inner {
     /// A token has no other writer, and no room to remember writes.
     fn name_write(&self, live: &mut Live, write: WriteId) {
         if !self.carried {
-            live.push_write(write);
+            live.writes.remember(write);
         }
     }
 
@@ -244,7 +252,7 @@ impl Inner {
                 return Err(error.clone().into());
             }
         }
-        state.phase = Phase::Stored(Box::new(Self::loaded(key, presented, path, found)));
+        state.overtaken_by(Box::new(Self::loaded(key, presented, path, found)));
         Ok(false)
     }
 }
