@@ -19,7 +19,8 @@ pub(crate) fn depends_on_session(
         vary_by(headers, &field);
     }
     let has = |word| has_directive(headers, CACHE_CONTROL, word);
-    let kept = has("no-store") || (!hands_out && has("private") && !has("public"));
+    let kept = headers.contains_key(CACHE_CONTROL)
+        && (has("no-store") || (!hands_out && has("private") && !has("public")));
     if !kept {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
@@ -27,6 +28,15 @@ pub(crate) fn depends_on_session(
 
 /// Adds a field to `Vary`, in one line: some caches read only the first.
 fn vary_by(headers: &mut HeaderMap, added: &HeaderName) {
+    // As everybody writes it.
+    let text = match *added {
+        COOKIE => HeaderValue::from_static("Cookie"),
+        ref other => other.clone().into(),
+    };
+    if !headers.contains_key(VARY) {
+        headers.insert(VARY, text);
+        return;
+    }
     if has_directive(headers, VARY, "*") || has_directive(headers, VARY, added.as_str()) {
         return;
     }
@@ -38,11 +48,7 @@ fn vary_by(headers: &mut HeaderMap, added: &HeaderName) {
             merged.extend_from_slice(b", ");
         }
     }
-    merged.extend_from_slice(match *added {
-        // As everybody writes it.
-        COOKIE => b"Cookie",
-        ref other => other.as_str().as_bytes(),
-    });
+    merged.extend_from_slice(text.as_bytes());
     match HeaderValue::from_bytes(&merged) {
         Ok(value) => headers.insert(VARY, value),
         // Parts of header values are header values; were it otherwise, `*` is the safe answer.

@@ -11,13 +11,34 @@ use crate::digest;
 pub(crate) fn fingerprint(namespace: &str, headers: &HeaderMap) -> [u8; 8] {
     let mut hash = digest::labelled(b"session-client/1\0", namespace);
     let agent = headers.get(USER_AGENT).map_or(&b""[..], |agent| agent.as_bytes());
-    for words in agent.split(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'_')) {
-        hash.update(words);
+    // In few pieces: a hash that is fed word by word takes longer to be fed than to run.
+    let (mut piece, mut len) = ([0; 256], 0);
+    for byte in agent {
+        piece[len] = *byte;
+        len += COUNTS[usize::from(*byte)];
+        if len == piece.len() {
+            hash.update(piece);
+            len = 0;
+        }
     }
+    hash.update(&piece[..len]);
     let mut first = [0; 8];
     first.copy_from_slice(&hash.finalize()[..8]);
     first
 }
+
+/// 1 for a byte that counts, 0 for one that stands in version numbers.
+const COUNTS: [usize; 256] = {
+    let mut counts = [1; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if (byte as u8).is_ascii_digit() || byte == b'.' as usize || byte == b'_' as usize {
+            counts[byte] = 0;
+        }
+        byte += 1;
+    }
+    counts
+};
 
 #[cfg(test)]
 mod tests {
@@ -44,6 +65,23 @@ mod tests {
         }
         assert_eq!(of(""), fingerprint("session", &HeaderMap::new()));
         assert_ne!(of(""), fingerprint("shop", &HeaderMap::new()));
+    }
+
+    /// Fed in pieces, as if fed at once.
+    #[test]
+    fn agent_of_any_length_counts_as_a_whole() {
+        let long = FIREFOX.replace('.', "").repeat(9);
+        let words: String = long
+            .chars()
+            .filter(|char| !char.is_ascii_digit() && *char != '_')
+            .collect();
+        let whole = digest::labelled(b"session-client/1\0", "session")
+            .chain_update(&words)
+            .finalize();
+        assert_eq!(of(&long), whole[..8]);
+        for at in 250..260 {
+            assert_ne!(of(&words[..at]), of(&words[..at + 1]), "{at}");
+        }
     }
 
     /// Sessions keep it: another way to compute it would take every visitor for a thief.

@@ -168,7 +168,7 @@ pub(crate) struct Failed(pub(crate) Arc<Error>);
 /// Commits, and starts the upkeep that is due. Once begun, it ends, even if the future returned is dropped.
 async fn commit(manager: SessionManager, visit: Visit) -> Result<ResponseHeaders, Error> {
     if !visit.session().is_used() {
-        return manager.commit(&visit).await;
+        return Ok(manager.headers(&visit));
     }
     let work = async move {
         let mut headers = manager.commit(&visit).await?;

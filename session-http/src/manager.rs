@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, header::SET_COOKIE, request::Parts};
-use session_core::{Bytes, ClientAction, Session, Sessions, Subject, Timestamp, Upkeep};
+use session_core::{Bytes, ClientAction, Clock, Session, Sessions, Subject, Upkeep};
 
 use crate::{
     CookieConfig, Error, ManagerError, SchemeSource, Transport, UrlConfig, UrlEncoder, cache, client, event,
@@ -130,7 +130,7 @@ impl SessionManager {
         let asked = Asked {
             target,
             headers,
-            now: shared.sessions.clock().now(),
+            clock: self.clock(),
             plain_http,
         };
         let presented = transport::read(&shared.transports, &shared.form, &asked);
@@ -157,17 +157,8 @@ impl SessionManager {
     /// [`Error`]: the change was not kept, or it is not known whether it was. The handler's response must not be sent;
     /// answer with [`SessionManager::error_response`].
     pub async fn commit(&self, visit: &Visit) -> Result<ResponseHeaders, Error> {
-        let mut headers = ResponseHeaders {
-            manager: self.clone(),
-            handed_out: None,
-            used: visit.session.is_used(),
-            upkeep: None,
-            urls: UrlEncoder::idle(),
-            is_in_url: self.shared.is_url(visit.by),
-        };
+        let mut headers = self.headers(visit);
         if !headers.used {
-            // A redirect from here keeps the session that the URL had.
-            headers.urls = visit.encoder(&ClientAction::Keep, self.now());
             return Ok(headers);
         }
         #[cfg(feature = "metrics")]
@@ -177,7 +168,7 @@ impl SessionManager {
         measured.end(committed.is_ok());
         let committed = committed?;
         headers.upkeep = committed.upkeep;
-        headers.urls = visit.encoder_after(&committed.client, self.now()).await?;
+        headers.urls = visit.encoder_after(&committed.client, self.clock()).await?;
         let transport = self.shared.answers(visit.by);
         headers.handed_out = match committed.client {
             ClientAction::Forget if visit.by.is_some() => transport.removal()?,
@@ -201,6 +192,24 @@ impl SessionManager {
         Ok(headers)
     }
 
+    /// What a response carries at least. One to a request that did not use its session may be a redirect, which keeps the
+    /// session that the URL had.
+    pub(crate) fn headers(&self, visit: &Visit) -> ResponseHeaders {
+        let used = visit.session.is_used();
+        let urls = match used {
+            true => UrlEncoder::idle(),
+            false => visit.encoder(&ClientAction::Keep, self.clock()),
+        };
+        ResponseHeaders {
+            manager: self.clone(),
+            handed_out: None,
+            used,
+            upkeep: None,
+            urls,
+            is_in_url: self.shared.is_url(visit.by),
+        }
+    }
+
     /// Writes the session into the URLs of a page, for a client that keeps no cookies: commits what the request has changed until now,
     /// since a new session's id is known only then, and encodes for a client that came with the session in its URL or with
     /// none. For every other client, and without [`Transport::Url`], nothing is committed and every URL stays as it is.
@@ -212,11 +221,11 @@ impl SessionManager {
     /// Those of [`SessionManager::commit`].
     pub async fn urls(&self, visit: &Visit) -> Result<UrlEncoder, Error> {
         if visit.rewriting.is_none() || !visit.session.is_used() {
-            return Ok(visit.encoder(&ClientAction::Keep, self.now()));
+            return Ok(visit.encoder(&ClientAction::Keep, self.clock()));
         }
         // The upkeep is due again at the last commit.
         let committed = visit.session.commit().await?;
-        visit.encoder_after(&committed.client, self.now()).await
+        visit.encoder_after(&committed.client, self.clock()).await
     }
 
     /// The transport by URL, if there is one.
@@ -225,8 +234,8 @@ impl SessionManager {
         self.shared.url()
     }
 
-    fn now(&self) -> Timestamp {
-        self.shared.sessions.clock().now()
+    fn clock(&self) -> &dyn Clock {
+        &**self.shared.sessions.clock()
     }
 
     /// The response to a request whose session failed: [`Error::response`], or what
@@ -409,17 +418,19 @@ impl Visit {
     }
 
     /// Once the session has been committed: an id that led to none is not written again, unless the store could not be asked.
-    async fn encoder_after(&self, client: &ClientAction, now: Timestamp) -> Result<UrlEncoder, Error> {
+    async fn encoder_after(&self, client: &ClientAction, clock: &dyn Clock) -> Result<UrlEncoder, Error> {
         let is_kept = matches!(client, ClientAction::Keep) && self.rewriting.is_some();
-        match is_kept && !self.session.is_degraded() && self.session.info().await?.is_none() {
+        match is_kept && !self.session.is_degraded() && Box::pin(self.session.info()).await?.is_none() {
             true => Ok(UrlEncoder::idle()),
-            false => Ok(self.encoder(client, now)),
+            false => Ok(self.encoder(client, clock)),
         }
     }
 
-    fn encoder(&self, client: &ClientAction, now: Timestamp) -> UrlEncoder {
+    fn encoder(&self, client: &ClientAction, clock: &dyn Clock) -> UrlEncoder {
         let rewriting = self.rewriting.as_ref();
-        rewriting.map_or_else(UrlEncoder::idle, |rewriting| rewriting.encoder(client, now))
+        rewriting.map_or_else(UrlEncoder::idle, |rewriting| {
+            rewriting.encoder(client, clock.now())
+        })
     }
 }
 

@@ -23,7 +23,7 @@ pub use self::{
     header::{HeaderConfig, HeaderError},
     url::{UrlConfig, UrlEncoder, UrlError},
 };
-use session_core::Timestamp;
+use session_core::Clock;
 
 use crate::{Error, ManagerError, event};
 
@@ -48,7 +48,7 @@ pub enum Transport {
 pub(crate) struct Asked<'r> {
     pub(crate) target: &'r Uri,
     pub(crate) headers: &'r HeaderMap,
-    pub(crate) now: Timestamp,
+    pub(crate) clock: &'r dyn Clock,
     /// Whether it is known to have come without HTTPS.
     pub(crate) plain_http: bool,
 }
@@ -76,7 +76,7 @@ impl Transport {
         match self {
             Self::Cookie(cookie) => cookie.find(form, asked.headers),
             Self::Header(header) => header.find(form, asked.headers),
-            Self::Url(url) => url.find(form, asked.target, asked.headers, asked.now),
+            Self::Url(url) => url.find(form, asked.target, asked.headers, asked.clock.now()),
         }
     }
 
