@@ -233,7 +233,8 @@ async fn foreign_value_is_corrupt_not_a_panic_and_not_absent(cx: Cx) -> Verdict 
     Ok(())
 }
 
-/// A value that was cut, at any byte, or that goes on after its end, is `Corrupt`, never a shorter session (CVE-2016-3171).
+/// A value that was cut, at any byte, or that goes on after its end, is `Corrupt`, never a shorter session (CVE-2016-3171);
+/// and no write takes it for the session whose version it still has.
 async fn truncated_value_is_corrupt(cx: Cx) -> Verdict {
     let (raw, key, store) = (cx.raw().await?, cx.key(), cx.store());
     let record = Record::new("some data, and more of it").with_subject(cx.subject());
@@ -251,24 +252,17 @@ async fn truncated_value_is_corrupt(cx: Cx) -> Verdict {
             ErrorKind::Corrupt,
         )?;
     }
-    let longer = [&*whole, b"x"].concat();
-    raw.plant(&key, &longer).await?;
-    refused(
-        "load of a value with a byte too many",
-        store.load(&key).await,
-        ErrorKind::Corrupt,
-    )?;
     raw.plant(&key, &whole).await?;
     let seen = store.load(&key).await?.map(|stored| stored.record);
     same("load of the whole value", seen, Some(record))?;
-    is_refused(
-        &cx,
-        &*raw,
-        (&key, &whole[..whole.len() - 1]),
-        ErrorKind::Corrupt,
-        "a value without its last byte",
-    )
-    .await
+    // Each has a version where one is to be: that of the session that it was.
+    let longer = [&*whole, b"x"].concat();
+    let ends = [head::VERSION.end, head::LEN, whole.len() - 1];
+    for value in ends.map(|end| &whole[..end]).into_iter().chain([&*longer]) {
+        let what = format!("{} bytes of a value of {}", value.len(), whole.len());
+        is_refused(&cx, &*raw, (&key, value), ErrorKind::Corrupt, &what).await?;
+    }
+    Ok(())
 }
 
 /// A whole value of another key is `Corrupt`, whether this key had one or not: a reply that belongs to somebody else

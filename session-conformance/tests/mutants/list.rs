@@ -213,8 +213,8 @@ mutants! {
     CutValueIsAccepted => truncated_value_is_corrupt;
     /// The key in the head is not compared.
     KeyIsNotChecked => value_of_another_key_is_corrupt;
-    /// The version is compared where it stands, whatever the format.
-    NewerIsOverwritten => value_of_a_newer_version_is_left_alone;
+    /// The version is compared where it stands, whatever the rest is.
+    UnreadableIsOverwritten => value_of_a_newer_version_is_left_alone, truncated_value_is_corrupt;
     /// A newer format is a corrupt one.
     NewerIsCorrupt => value_of_a_newer_version_is_left_alone;
     /// What cannot be read is removed by the load that finds it.

@@ -538,7 +538,7 @@ impl NaiveStore {
 
     /// Whether a row has this version; an error if that cannot be told.
     fn is_version(&self, key: &SessionKey, row: &Row, expected: Version) -> Result<bool> {
-        if self.has(Fault::NewerIsOverwritten) {
+        if self.has(Fault::UnreadableIsOverwritten) {
             return Ok(row.value.get(head::VERSION) == Some(expected.as_bytes().as_slice()));
         }
         let zeros = *expected.as_bytes() == [0; 16];
