@@ -1,35 +1,36 @@
 //! The store of actix-session.
 
-use std::{collections::HashMap, iter};
+mod requests;
+
+use std::collections::HashMap;
 
 use actix_session::storage::{RedisSessionStore, SessionKey, SessionStore};
-use session_core::async_trait;
-use time::Duration;
-
-use crate::{
+use session_bench::{
     Result,
     contest::{Contestant, Held, TTL},
     peer::ATTRIBUTES,
+    sizes::{Sizes, any},
 };
+use session_core::async_trait;
+use time::Duration;
+
+pub(crate) use self::requests::ActixRequests;
 
 /// `actix-session`'s store on Redis: one connection, which it keeps alive by itself.
 pub(crate) struct Actix {
     store: RedisSessionStore,
-    state: HashMap<String, String>,
+    states: Vec<HashMap<String, String>>,
     ttl: Duration,
 }
 
 impl Actix {
-    /// Sessions whose attributes are texts of `size` bytes together, each as JSON within JSON, as its `Session` writes them.
-    pub(crate) async fn connect(url: &str, size: usize) -> Result<Self> {
-        let text = || iter::repeat_with(fastrand::alphanumeric).take(size / ATTRIBUTES);
-        let attribute = |number| {
-            let text: String = text().collect();
-            (format!("attribute-{number}"), format!("\"{text}\""))
-        };
+    /// Sessions whose attributes are texts of so many bytes together, each as JSON within JSON, as its `Session` writes them.
+    pub(crate) async fn connect(url: &str, sizes: impl Into<Sizes>) -> Result<Self> {
+        let attribute = |(number, text)| (format!("attribute-{number}"), format!("\"{text}\""));
+        let session = |texts: Vec<String>| texts.into_iter().enumerate().map(attribute).collect();
         Ok(Self {
             store: RedisSessionStore::new(url).await?,
-            state: (0..ATTRIBUTES).map(attribute).collect(),
+            states: sizes.into().texts(ATTRIBUTES).map(session).collect(),
             ttl: Duration::try_from(TTL)?,
         })
     }
@@ -48,22 +49,25 @@ impl Contestant for Actix {
     }
 
     async fn create(&self) -> Result<Held> {
-        let key = self.store.save(self.state.clone(), &self.ttl).await?;
-        let mut held = Held::new();
+        let key = self.store.save(any(&self.states).clone(), &self.ttl).await?;
+        let mut held = Held::random();
         held.name = Some(key.as_ref().into());
         Ok(held)
     }
 
     async fn load(&self, held: &Held) -> Result<()> {
         match self.store.load(&key(held)?).await? {
-            Some(state) if state.len() == self.state.len() => Ok(()),
+            Some(state) if state.len() == ATTRIBUTES => Ok(()),
             _ => Err("the session is not there".into()),
         }
     }
 
     /// It knows no versions: what is there is replaced.
     async fn update(&self, held: &mut Held) -> Result<()> {
-        let key = self.store.update(key(held)?, self.state.clone(), &self.ttl).await?;
+        let key = self
+            .store
+            .update(key(held)?, any(&self.states).clone(), &self.ttl)
+            .await?;
         held.name = Some(key.as_ref().into());
         Ok(())
     }

@@ -10,47 +10,56 @@ use tokio::task::JoinSet;
 
 use crate::{Result, options::Options, report::Progress};
 
+pub use crate::operation::Operation;
+
 /// Live sessions that each contestant has.
-pub(crate) const POPULATION: usize = 10_000;
+pub const POPULATION: usize = 10_000;
 
 /// How long a session lives: longer than any run.
-pub(crate) const TTL: Duration = Duration::from_secs(6 * 3600);
+pub const TTL: Duration = Duration::from_secs(6 * 3600);
 
 /// This part of a cell passes before it is measured.
 const WARM_UP: f64 = 0.1;
 
 /// Who is measured.
 #[async_trait]
-pub(crate) trait Contestant: Send + Sync + 'static {
+pub trait Contestant: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     async fn create(&self) -> Result<Held>;
     /// Fails if the session is not there.
     async fn load(&self, held: &Held) -> Result<()>;
     async fn update(&self, held: &mut Held) -> Result<()>;
-    async fn touch(&self, held: &Held) -> Result<()>;
+    async fn touch(&self, _: &Held) -> Result<()> {
+        Err(MISSING.into())
+    }
     /// What a page costs that only reads: the session is read, and lives on.
     async fn visit(&self, held: &Held) -> Result<()> {
         self.load(held).await?;
         self.touch(held).await
     }
-    async fn delete(&self, held: &Held) -> Result<()>;
+    async fn delete(&self, _: &Held) -> Result<()> {
+        Err(MISSING.into())
+    }
 }
 
+/// Of an operation that is none of the contestant's.
+const MISSING: &str = "the contestant has no such operation";
+
 /// Where the idle time begins anew at most once a minute, a visitor who asks once a second costs one touch in so many visits.
-pub(crate) const TOUCH_EVERY: u32 = 60;
+pub const TOUCH_EVERY: u32 = 60;
 
 /// What a caller knows of a session of its own.
 #[derive(Debug, Clone)]
-pub(crate) struct Held {
-    pub(crate) id: [u8; 32],
+pub struct Held {
+    pub id: [u8; 32],
     /// Of the last write, where the contestant has such a thing.
-    pub(crate) version: [u8; 16],
+    pub version: [u8; 16],
     /// What the contestant calls it, if it chooses names by itself.
-    pub(crate) name: Option<Box<str>>,
+    pub name: Option<Box<str>>,
 }
 
 impl Held {
-    pub(crate) fn new() -> Self {
+    pub fn random() -> Self {
         let mut id = [0; 32];
         fastrand::fill(&mut id);
         Self {
@@ -61,41 +70,8 @@ impl Held {
     }
 }
 
-pub(crate) fn version() -> [u8; 16] {
+pub fn version() -> [u8; 16] {
     fastrand::u128(..).to_le_bytes()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Load,
-    Create,
-    Update,
-    Touch,
-    Visit,
-    Delete,
-}
-
-impl Operation {
-    /// In the order in which a round calls them: what was created is there to be deleted.
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Load,
-        Self::Update,
-        Self::Touch,
-        Self::Visit,
-        Self::Create,
-        Self::Delete,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Load => "load",
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Touch => "touch",
-            Self::Visit => "visit",
-            Self::Delete => "delete",
-        }
-    }
 }
 
 /// How it is measured.
@@ -110,23 +86,23 @@ struct Plan<'a> {
 
 /// One operation, as all contestants did it.
 #[derive(Debug)]
-pub(crate) struct Row {
-    pub(crate) operation: Operation,
-    pub(crate) callers: usize,
+pub struct Row {
+    pub operation: Operation,
+    pub callers: usize,
     /// In the order of the contestants.
-    pub(crate) figures: Vec<Figures>,
+    pub figures: Vec<Figures>,
 }
 
 /// How one contestant did one operation.
 #[derive(Debug, Clone)]
-pub(crate) struct Figures {
+pub struct Figures {
     /// Operations per second: the median of the rounds.
-    pub(crate) rate: f64,
+    pub rate: f64,
     /// The mean of the medians of the rounds.
-    pub(crate) p50: Duration,
+    pub p50: Duration,
     /// Of all rounds together.
-    pub(crate) p99: Duration,
-    pub(crate) failed: usize,
+    pub p99: Duration,
+    pub failed: usize,
 }
 
 /// A contestant, and the sessions that are there.
@@ -138,23 +114,35 @@ struct Side {
 }
 
 /// Contestants on one server.
-pub(crate) struct Contest(Vec<Side>);
+pub struct Contest(Vec<Side>);
 
 impl Contest {
     /// Makes the sessions of each.
-    pub(crate) async fn prepare(
+    pub async fn prepare(
         contestants: Vec<Arc<dyn Contestant>>,
         sessions: usize,
         progress: &mut Progress,
     ) -> Result<Self> {
-        let mut sides = Vec::new();
-        for contestant in contestants {
-            progress.tell(&format!("{sessions} sessions of {}", contestant.name()));
+        let side = |contestant| Side {
+            contestant,
+            population: Vec::new(),
+            created: Vec::new(),
+        };
+        let mut contest = Self(contestants.into_iter().map(side).collect());
+        contest.grow(sessions, progress).await?;
+        Ok(contest)
+    }
+
+    /// Makes what each has less than so many.
+    pub async fn grow(&mut self, sessions: usize, progress: &mut Progress) -> Result<()> {
+        for side in &mut self.0 {
+            progress.tell(&format!("{sessions} sessions of {}", side.contestant.name()));
+            let missing = sessions.saturating_sub(side.population.len());
             let callers = 64;
             let mut tasks = JoinSet::new();
             for caller in 0..callers {
-                let contestant = Arc::clone(&contestant);
-                let count = sessions / callers + usize::from(caller < sessions % callers);
+                let contestant = Arc::clone(&side.contestant);
+                let count = missing / callers + usize::from(caller < missing % callers);
                 tasks.spawn(async move {
                     let mut own = Vec::with_capacity(count);
                     for _ in 0..count {
@@ -163,30 +151,27 @@ impl Contest {
                     Result::Ok(own)
                 });
             }
-            let mut population = Vec::with_capacity(sessions);
             while let Some(own) = tasks.join_next().await {
-                population.extend(own??);
+                side.population.extend(own??);
             }
-            sides.push(Side {
-                contestant,
-                population,
-                created: Vec::new(),
-            });
         }
-        Ok(Self(sides))
+        Ok(())
     }
 
     /// The sessions of the first contestant.
-    pub(crate) fn population(self) -> Vec<Held> {
-        self.0
-            .into_iter()
-            .next()
-            .map(|side| side.population)
-            .unwrap_or_default()
+    pub fn population(self) -> Vec<Held> {
+        let first = self.populations().into_iter().next();
+        first.map(|(_, population)| population).unwrap_or_default()
+    }
+
+    /// Every contestant and its sessions.
+    pub fn populations(self) -> Vec<(Arc<dyn Contestant>, Vec<Held>)> {
+        let of = |side: Side| (side.contestant, side.population);
+        self.0.into_iter().map(of).collect()
     }
 
     /// All operations, by many callers and by one.
-    pub(crate) async fn rows(&mut self, options: &Options, progress: &mut Progress) -> Result<Vec<Row>> {
+    pub async fn rows(&mut self, options: &Options, progress: &mut Progress) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         for callers in [options.callers, 1] {
             let plan = Plan {
@@ -202,7 +187,7 @@ impl Contest {
     }
 
     /// The contestants' names, in their order.
-    pub(crate) fn names(&self) -> Vec<&'static str> {
+    pub fn names(&self) -> Vec<&'static str> {
         self.0.iter().map(|side| side.contestant.name()).collect()
     }
 
@@ -306,9 +291,9 @@ async fn call(
         let at = fastrand::usize(..own.len().max(1));
         let before = Instant::now();
         let ended = match operation {
-            Operation::Load => contestant.load(&own[at]).await,
+            Operation::Load | Operation::ReadOnly => contestant.load(&own[at]).await,
             Operation::Create => contestant.create().await.map(|held| own.push(held)),
-            Operation::Update => contestant.update(&mut own[at]).await,
+            Operation::Update | Operation::Changed => contestant.update(&mut own[at]).await,
             Operation::Touch => contestant.touch(&own[at]).await,
             Operation::Visit => contestant.visit(&own[at]).await,
             Operation::Delete => contestant.delete(&own[at]).await,
@@ -360,7 +345,7 @@ fn figures(rounds: Vec<Sample>) -> Result<Figures> {
 }
 
 /// Of durations in order; zero if there is none.
-pub(crate) fn quantile(sorted: &[Duration], part: f64) -> Duration {
+pub fn quantile(sorted: &[Duration], part: f64) -> Duration {
     let place = (sorted.len() as f64 * part) as usize;
     let last = sorted.len().saturating_sub(1);
     sorted.get(place.min(last)).copied().unwrap_or_default()

@@ -1,46 +1,32 @@
-//! What the stores cost, beside their peers: see README.md.
+//! What the stores on servers and in memory cost: see README.md.
 
 mod actix;
-mod contest;
+mod chart;
+mod command;
 mod memcached;
 mod memory;
-mod options;
-mod ours;
-mod peer;
 mod postgres;
 mod raw;
 mod redis;
-mod report;
+mod slabs;
 mod sweep;
 
-use std::{env, error::Error, process::ExitCode};
-
-use options::Command;
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use std::{env, process::ExitCode};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command = match options::parse(env::args_os().skip(1)) {
-        Ok(command) => command,
+    let asked = match command::parse(env::args_os().skip(1)) {
+        Ok(Some(asked)) => asked,
+        Ok(None) => {
+            print!("{}", command::help());
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
-            eprintln!("{error}\n\n{}", options::HELP);
+            eprintln!("{error}\n\n{}", command::help());
             return ExitCode::from(2);
         }
     };
-    let ended = match command {
-        Command::Help => {
-            print!("{}", options::HELP);
-            Ok(())
-        }
-        Command::Memcached(options) => memcached::contest(&options).await,
-        Command::Memory(options) => memory::contest(&options).await,
-        Command::MemoryExpiry(options) => memory::expiry(&options).await,
-        Command::Redis(options) => redis::contest(&options).await,
-        Command::Postgres(options) => postgres::contest(&options).await,
-        Command::PostgresSweep(options) => postgres::sweep(&options).await,
-    };
-    match ended {
+    match asked.run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

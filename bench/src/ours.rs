@@ -5,25 +5,34 @@ use session_core::{Record, SessionKey, SessionStore, Version, async_trait};
 use crate::{
     Result,
     contest::{Contestant, Held, TOUCH_EVERY, TTL},
+    sizes::{Sizes, any},
 };
 
 /// A store of this repository, whatever is behind it.
-pub(crate) struct Ours<S> {
+pub struct Ours<S> {
     name: &'static str,
     store: S,
-    record: Record,
+    data: Vec<Vec<u8>>,
+    least: usize,
 }
 
 impl<S: SessionStore> Ours<S> {
-    /// Sessions of `size` bytes.
-    pub(crate) fn new(name: &'static str, store: S, size: usize) -> Self {
-        let mut data = vec![0; size];
-        fastrand::fill(&mut data);
+    /// Sessions of so many bytes.
+    pub fn new(name: &'static str, store: S, sizes: impl Into<Sizes>) -> Self {
+        let sizes = sizes.into();
         Self {
             name,
             store,
-            record: Record::new(data),
+            data: sizes.bytes(),
+            least: sizes.least(),
         }
+    }
+}
+
+impl<S> Ours<S> {
+    /// With bytes of its own, as a codec makes them: a store in memory keeps what it is given.
+    fn record(&self) -> Record {
+        Record::new(any(&self.data).clone())
     }
 }
 
@@ -38,22 +47,25 @@ impl<S: SessionStore> Contestant for Ours<S> {
     }
 
     async fn create(&self) -> Result<Held> {
-        let mut held = Held::new();
-        let version = self.store.create(&key(&held), &self.record, TTL).await?;
+        let mut held = Held::random();
+        let version = self.store.create(&key(&held), &self.record(), TTL).await?;
         held.version = *version.as_bytes();
         Ok(held)
     }
 
     async fn load(&self, held: &Held) -> Result<()> {
         match self.store.load(&key(held)).await? {
-            Some(stored) if stored.record.data.len() == self.record.data.len() => Ok(()),
+            Some(stored) if stored.record.data.len() >= self.least => Ok(()),
             _ => Err("the session is not there".into()),
         }
     }
 
     async fn update(&self, held: &mut Held) -> Result<()> {
         let expected = Version::from_bytes(held.version);
-        let version = self.store.update(&key(held), expected, &self.record, TTL).await?;
+        let version = self
+            .store
+            .update(&key(held), expected, &self.record(), TTL)
+            .await?;
         held.version = *version.as_bytes();
         Ok(())
     }

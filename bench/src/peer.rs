@@ -1,46 +1,47 @@
 //! A store of tower-sessions.
 
-use std::{collections::HashMap, iter};
+use std::collections::HashMap;
 
 use serde_json::Value;
 use session_core::async_trait;
+use time::OffsetDateTime;
 use tower_sessions_core::{
     SessionStore,
     session::{Id, Record},
 };
-use tower_sessions_sqlx_store::sqlx::types::time::OffsetDateTime;
 
 use crate::{
     Result,
     contest::{Contestant, Held, TTL},
+    sizes::{Sizes, any},
 };
 
 /// Attributes of a session.
-pub(crate) const ATTRIBUTES: usize = 8;
+pub const ATTRIBUTES: usize = 8;
 
 /// A store of tower-sessions, whatever is behind it.
-pub(crate) struct Peer<S> {
+pub struct Peer<S> {
     name: &'static str,
     store: S,
-    data: HashMap<String, Value>,
+    data: Vec<HashMap<String, Value>>,
 }
 
 impl<S: SessionStore> Peer<S> {
-    /// Sessions whose attributes are texts of `size` bytes together.
-    pub(crate) fn new(name: &'static str, store: S, size: usize) -> Self {
-        let text = || iter::repeat_with(fastrand::alphanumeric).take(size / ATTRIBUTES);
-        let attribute = |number| (format!("attribute-{number}"), Value::String(text().collect()));
+    /// Sessions whose attributes are texts of so many bytes together.
+    pub fn new(name: &'static str, store: S, sizes: impl Into<Sizes>) -> Self {
+        let attribute = |(number, text)| (format!("attribute-{number}"), Value::String(text));
+        let session = |texts: Vec<String>| texts.into_iter().enumerate().map(attribute).collect();
         Self {
             name,
             store,
-            data: (0..ATTRIBUTES).map(attribute).collect(),
+            data: sizes.into().texts(ATTRIBUTES).map(session).collect(),
         }
     }
 
     fn record(&self, id: Id) -> Record {
         Record {
             id,
-            data: self.data.clone(),
+            data: any(&self.data).clone(),
             expiry_date: OffsetDateTime::now_utc() + TTL,
         }
     }
@@ -60,14 +61,14 @@ impl<S: SessionStore> Contestant for Peer<S> {
     }
 
     async fn create(&self) -> Result<Held> {
-        let held = Held::new();
+        let held = Held::random();
         self.store.create(&mut self.record(id(&held))).await?;
         Ok(held)
     }
 
     async fn load(&self, held: &Held) -> Result<()> {
         match self.store.load(&id(held)).await? {
-            Some(record) if record.data.len() == self.data.len() => Ok(()),
+            Some(record) if record.data.len() == ATTRIBUTES => Ok(()),
             _ => Err("the session is not there".into()),
         }
     }

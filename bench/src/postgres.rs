@@ -2,6 +2,18 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
+use session_bench::{
+    Result,
+    arena::{Arena, Ground},
+    contest::POPULATION,
+    options::Options,
+    ours::Ours,
+    peer::Peer,
+    report::{self, Progress},
+    requests::{OurRequests, PeerRequests, Requests},
+    sizes::Sizes,
+};
+use session_core::async_trait;
 use session_postgres::{
     PostgresStore,
     sqlx::{
@@ -15,13 +27,7 @@ use tokio::time::timeout;
 use tower_sessions_sqlx_store::{PostgresStore as PeerStore, sqlx as peer_sqlx};
 
 use crate::{
-    Result,
-    contest::{Contest, Contestant, POPULATION},
-    options::Options,
-    ours::Ours,
-    peer::Peer,
     raw::postgres::{Bare, Raw, Source},
-    report::{self, Progress},
     sweep,
 };
 
@@ -38,41 +44,82 @@ pub(crate) const SCHEMA: &str = "session_bench";
 const WHO: &str = "session-postgres; tower-sessions: tower-sessions-sqlx-store 0.15 on sqlx 0.8; sqlx 0.9 alone, by its \
                    pool and by bare connections; ten connections each";
 
-/// The operations of every contestant.
-pub(crate) async fn contest(options: &Options) -> Result<()> {
-    let mut progress = Progress::new();
-    let server = Server::ready(options, &mut progress).await?;
-    let pool = server.pool()?;
-    let peer = PeerStore::new(
-        peer_sqlx::postgres::PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .connect(&server.url)
-            .await?,
-    )
-    .with_schema_name(SCHEMA)?;
-    peer.migrate().await?;
-    let size = options.size;
-    let pooled = format!("{SCHEMA}.pooled");
-    let bare = Bare::connect(&server.url, CONNECTIONS).await?;
-    let contestants: Vec<Arc<dyn Contestant>> = vec![
-        Arc::new(Ours::new("session-postgres", server.store().await?, size)),
-        Arc::new(Peer::new("tower-sessions", peer, size)),
-        Arc::new(Raw::new("sqlx, pool", Source::Pool(pool), &pooled, size).await?),
-        Arc::new(Raw::new("sqlx, bare", Source::Bare(bare), &format!("{SCHEMA}.bare"), size).await?),
-    ];
-    let mut contest = Contest::prepare(contestants, POPULATION, &mut progress).await?;
-    // As the server does by itself after a minute: a plan that is made before knows nothing of the tables.
-    server.execute("VACUUM (ANALYZE)").await?;
-    let rows = contest.rows(options, &mut progress).await?;
-    let names = contest.names();
-    drop(contest);
-    server.clean().await?;
-    report::conclude(&server.told, WHO, &names, &rows, options)
+/// Whose sessions are measured.
+const WHO_REQUESTS: &str = "Session of session-core on session-postgres; Session of tower-sessions-core 0.14, saved each time, on \
+                            tower-sessions-sqlx-store 0.15; ten connections each";
+
+/// PostgreSQL, and who is measured on it.
+pub(crate) async fn open(options: &Options, progress: &mut Progress) -> Result<Arena> {
+    let server = Server::ready(options, progress).await?;
+    let size = Sizes::from(options);
+    let (pooled, direct) = (
+        Source::Pool(server.pool()?),
+        Bare::connect(&server.url, CONNECTIONS).await?,
+    );
+    let bare = format!("{SCHEMA}.bare");
+    Ok(Arena {
+        who: WHO,
+        contestants: vec![
+            Arc::new(Ours::new("session-postgres", server.store().await?, size)),
+            Arc::new(Peer::new("tower-sessions", server.peer().await?, size)),
+            Arc::new(Raw::new("sqlx, pool", pooled, &format!("{SCHEMA}.pooled"), size).await?),
+            Arc::new(Raw::new("sqlx, bare", Source::Bare(direct), &bare, size).await?),
+        ],
+        sessions: POPULATION,
+        ground: Box::new(server),
+    })
+}
+
+/// PostgreSQL, and whose sessions are measured on it.
+pub(crate) async fn requests(options: &Options, progress: &mut Progress) -> Result<Arena<dyn Requests>> {
+    let server = Server::ready(options, progress).await?;
+    let (store, size) = (Arc::new(server.store().await?), options.size);
+    Ok(Arena {
+        who: WHO_REQUESTS,
+        contestants: vec![
+            Arc::new(OurRequests::new("session-postgres", store, size)?),
+            Arc::new(PeerRequests::new("tower-sessions", server.peer().await?, size)),
+        ],
+        sessions: POPULATION,
+        ground: Box::new(server),
+    })
+}
+
+#[async_trait]
+impl Ground for Server {
+    fn told(&self) -> String {
+        self.told.clone()
+    }
+
+    /// A plan that is made before knows nothing of the tables.
+    async fn settle(&self) -> Result<()> {
+        self.execute("VACUUM (ANALYZE)").await
+    }
+
+    async fn taken(&self) -> Result<u64> {
+        let mut connection = self.connect().await?;
+        let bytes: i64 = query_scalar(
+            "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+             WHERE relnamespace = 'session_bench'::regnamespace AND relkind IN ('r', 'm')",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        connection.close().await?;
+        Ok(u64::try_from(bytes)?)
+    }
+
+    fn taken_is(&self) -> &'static str {
+        "pg_total_relation_size after VACUUM: the table, its indexes, and what is kept beside it (TOAST)"
+    }
+
+    async fn clean(&self) -> Result<()> {
+        self.execute("SET client_min_messages = warning; DROP SCHEMA IF EXISTS session_bench CASCADE")
+            .await
+    }
 }
 
 /// Loads while expired records are removed.
-pub(crate) async fn sweep(options: &Options) -> Result<()> {
-    let mut progress = Progress::new();
+pub(crate) async fn sweep(options: &Options, mut progress: Progress) -> Result<()> {
     let server = Server::ready(options, &mut progress).await?;
     let store = Arc::new(server.store().await?);
     let connection = server.connect().await?;
@@ -153,15 +200,20 @@ impl Server {
         Ok(store)
     }
 
+    async fn peer(&self) -> Result<PeerStore> {
+        let pool = peer_sqlx::postgres::PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .connect(&self.url)
+            .await?;
+        let peer = PeerStore::new(pool).with_schema_name(SCHEMA)?;
+        peer.migrate().await?;
+        Ok(peer)
+    }
+
     async fn execute(&self, sql: &'static str) -> Result<()> {
         let mut connection = self.connect().await?;
         raw_sql(sql).execute(&mut connection).await?;
         Ok(connection.close().await?)
-    }
-
-    async fn clean(&self) -> Result<()> {
-        self.execute("SET client_min_messages = warning; DROP SCHEMA IF EXISTS session_bench CASCADE")
-            .await
     }
 }
 

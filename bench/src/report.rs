@@ -12,23 +12,26 @@ use serde_json::{Value, json};
 
 use crate::{
     Result,
+    contended::{self, Counted},
     contest::{Figures, Operation, Row},
     options::Options,
+    requests::CallsEach,
+    run,
 };
 
 /// A line on standard error that tells what is going on, and changes.
-pub(crate) struct Progress {
+pub struct Progress {
     is_terminal: bool,
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
+    pub fn begin() -> Self {
         Self {
             is_terminal: io::stderr().is_terminal(),
         }
     }
 
-    pub(crate) fn tell(&mut self, what: &str) {
+    pub fn tell(&mut self, what: &str) {
         match self.is_terminal {
             true => eprint!("\r\x1b[K{what}"),
             false => eprintln!("{what}"),
@@ -36,7 +39,7 @@ impl Progress {
         let _ = io::stderr().flush();
     }
 
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         if self.is_terminal {
             eprint!("\r\x1b[K");
         }
@@ -44,46 +47,71 @@ impl Progress {
 }
 
 /// Prints the figures of a contest on a server, and writes them where they are wanted. `who` took part, and how.
-pub(crate) fn conclude(
-    server: &str,
-    who: &str,
-    names: &[&str],
-    rows: &[Row],
-    options: &Options,
-) -> Result<()> {
-    let (size, seconds) = (options.size, options.length.as_secs_f64());
-    println!(
-        "{server}\n{who}\nsessions of {size} bytes; {} rounds of {seconds} s",
-        options.rounds
-    );
-    print!("{}", contest(names, rows));
+pub fn conclude(server: &str, who: &str, names: &[&str], rows: &[Row], options: &Options) -> Result<()> {
+    print!("{}{}", heading(server, who, options), contest(names, rows));
     write(
         options.json.as_deref(),
-        &json!({
-            "server": server,
-            "contestants": who,
-            "bytes": size,
-            "rounds": options.rounds,
-            "seconds": seconds,
-            "figures": contest_json(names, rows),
-        }),
+        &figures(server, who, (names, rows), options),
     )
 }
 
-/// What one operation is.
-fn what(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Load => "a live session, chosen at random, is read",
-        Operation::Create => "a new session is written",
-        Operation::Update => {
-            "a session is replaced, if it has the version that the caller knows (tower-sessions: in any case)"
-        }
-        Operation::Touch => "a session's life begins anew (tower-sessions: the session is saved)",
-        Operation::Visit => {
-            "a live session is read, and lives on (ours touches at most once a minute: here once in 60 visits; others each time)"
-        }
-        Operation::Delete => "a live session is removed",
+/// The same of whole requests: calls of the stores, and what became of one session that many change, are told too.
+pub fn requests(
+    server: &str,
+    who: &str,
+    (names, rows): (&[&str], &[Row]),
+    (calls, counted): (&[CallsEach], &[Counted]),
+    options: &Options,
+) -> Result<()> {
+    let mut table = vec![vec![String::new()]];
+    table[0].extend(names.iter().map(|name| (*name).to_owned()));
+    for (operation, of) in [
+        (
+            Operation::ReadOnly,
+            (|one| one.read_only) as fn(&CallsEach) -> f64,
+        ),
+        (Operation::Changed, |one| one.changed),
+    ] {
+        let mut cells = vec![operation.name().to_owned()];
+        cells.extend(calls.iter().map(|one| format!("{:.2}", of(one))));
+        table.push(cells);
     }
+    print!(
+        "{}{}\nCalls of the store by one request\n\n{}{}",
+        heading(server, who, options),
+        contest(names, rows),
+        aligned(&table),
+        contended::table(counted)
+    );
+    let mut all = figures(server, who, (names, rows), options);
+    if let Some(rows) = all["figures"].as_array_mut() {
+        rows.push(contended::json(counted));
+    }
+    let calls = names
+        .iter()
+        .zip(calls)
+        .map(|(name, one)| json!({ "contestant": name, "read_only": one.read_only, "changed": one.changed }));
+    all["store_calls"] = calls.collect();
+    write(options.json.as_deref(), &all)
+}
+
+fn heading(server: &str, who: &str, options: &Options) -> String {
+    let (size, seconds) = (options.size, options.length.as_secs_f64());
+    format!(
+        "{server}\n{who}\nsessions of {size} bytes; {} rounds of {seconds} s\n",
+        options.rounds
+    )
+}
+
+fn figures(server: &str, who: &str, (names, rows): (&[&str], &[Row]), options: &Options) -> Value {
+    json!({
+        "server": server,
+        "contestants": who,
+        "bytes": options.size,
+        "rounds": options.rounds,
+        "seconds": options.length.as_secs_f64(),
+        "figures": contest_json(names, rows),
+    })
 }
 
 /// The tables: operations per second of many callers, latencies of one. The first contestant is ours.
@@ -109,8 +137,9 @@ fn contest(names: &[&str], rows: &[Row]) -> String {
         let _ = write!(text, "\n{title}\n\n{}", aligned(&table));
     }
     text.push_str("\nOne operation:\n");
-    for operation in Operation::ALL {
-        let _ = writeln!(text, "  {:<6}  {}", operation.name(), what(operation));
+    let first = rows.first().map(|row| row.callers);
+    for row in rows.iter().filter(|row| Some(row.callers) == first) {
+        let _ = writeln!(text, "  {:<9}  {}", row.operation.name(), row.operation.what());
     }
     let failed: usize = rows
         .iter()
@@ -133,7 +162,7 @@ fn header(names: &[&str]) -> Vec<String> {
 fn line(row: &Row, many: bool) -> Vec<String> {
     let figure = |one: &Figures| match many {
         true => format!("{:.0}", one.rate),
-        false => format!("{:.0} ({:.0})", micros(one.p50), micros(one.p99)),
+        false => format!("{} ({})", in_micros(one.p50), in_micros(one.p99)),
     };
     let mut cells = vec![row.operation.name().to_owned()];
     cells.extend(row.figures.iter().map(figure));
@@ -151,11 +180,22 @@ fn ratios(row: &Row) -> Vec<f64> {
     all.iter().skip(1).map(|other| all[0] / other).collect()
 }
 
-fn micros(length: Duration) -> f64 {
+/// Microseconds in a table, with as many places as tell one short time from another.
+pub fn in_micros(length: Duration) -> String {
+    let micros = micros(length);
+    match micros < 9.95 {
+        true => format!("{micros:.1}"),
+        false => format!("{micros:.0}"),
+    }
+}
+
+/// As they are told.
+pub fn micros(length: Duration) -> f64 {
     length.as_secs_f64() * 1e6
 }
 
-fn aligned(table: &[Vec<String>]) -> String {
+/// Cells in columns: the first to the left, the others to the right.
+pub fn aligned(table: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = table.iter().filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -187,7 +227,7 @@ fn contest_json(names: &[&str], rows: &[Row]) -> Value {
         });
         json!({
             "operation": row.operation.name(),
-            "is": what(row.operation),
+            "is": row.operation.what(),
             "callers": row.callers,
             "contestants": figures.collect::<Vec<_>>(),
         })
@@ -195,9 +235,12 @@ fn contest_json(names: &[&str], rows: &[Row]) -> Value {
     rows.iter().map(of_row).collect()
 }
 
-pub(crate) fn write(file: Option<&Path>, figures: &Value) -> Result<()> {
+/// Writes figures to a file, if there is one, with the run that they are of.
+pub fn write(file: Option<&Path>, figures: &Value) -> Result<()> {
     if let Some(file) = file {
-        fs::write(file, format!("{figures:#}\n"))?;
+        let mut all = figures.clone();
+        all["run"] = run::told();
+        fs::write(file, format!("{all:#}\n")).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     Ok(())
 }

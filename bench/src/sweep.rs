@@ -10,6 +10,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use session_bench::{
+    Result,
+    contest::{Contest, Contestant, Held, POPULATION, quantile},
+    options::Options,
+    ours::Ours,
+    report::Progress,
+};
 use session_postgres::{
     PostgresStore,
     sqlx::{PgConnection, query, query_scalar, raw_sql},
@@ -17,14 +24,6 @@ use session_postgres::{
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
-};
-
-use crate::{
-    Result,
-    contest::{Contest, Contestant, Held, POPULATION, quantile},
-    options::Options,
-    ours::Ours,
-    report::Progress,
 };
 
 /// Who loads.

@@ -1,33 +1,33 @@
 //! The client of memcached: one command for each call.
 
+use session_bench::{
+    Result,
+    contest::{Contestant, Held, TTL},
+    sizes::{Sizes, any},
+};
 use session_core::async_trait;
 use session_memcached::memcache::exp::{
     AsyncMetaClient, Delete, Get, GetStatus, Meta, MutationResult, MutationStatus, Set,
-};
-
-use crate::{
-    Result,
-    contest::{Contestant, Held, TTL},
 };
 
 /// The client that session-memcached uses, asked for the same.
 pub(crate) struct Raw {
     name: &'static str,
     client: AsyncMetaClient,
-    value: Vec<u8>,
+    least: usize,
+    values: Vec<Vec<u8>>,
     ttl: u32,
 }
 
 impl Raw {
-    /// Sessions of `size` bytes, and as many connections as there are calls at once, up to `connections`.
+    /// Sessions of so many bytes, and as many connections as there are calls at once, up to `connections`.
     pub(crate) async fn connect(
         name: &'static str,
         address: &str,
         connections: usize,
-        size: usize,
+        sizes: impl Into<Sizes>,
     ) -> Result<Self> {
-        let mut value = vec![0; size];
-        fastrand::fill(&mut value);
+        let sizes = sizes.into();
         let client = AsyncMetaClient::builder()
             .max_idle(connections)
             .max_connections(Some(connections))
@@ -36,7 +36,8 @@ impl Raw {
         Ok(Self {
             name,
             client,
-            value,
+            least: sizes.least(),
+            values: sizes.bytes(),
             ttl: u32::try_from(TTL.as_secs())?,
         })
     }
@@ -73,8 +74,8 @@ impl Contestant for Raw {
     }
 
     async fn create(&self) -> Result<Held> {
-        let mut held = Held::new();
-        let set = Set::new(name(&held), &self.value)
+        let mut held = Held::random();
+        let set = Set::new(name(&held), any(&self.values))
             .ttl_raw(self.ttl)
             .return_cas()
             .add();
@@ -89,13 +90,13 @@ impl Contestant for Raw {
             .run(Get::new(name(held)).meta(Meta::NONE.cas().ttl()))
             .await?;
         match seen.value {
-            Some(value) if value.len() == self.value.len() => Ok(()),
+            Some(value) if value.len() >= self.least => Ok(()),
             _ => Err("the session is not there".into()),
         }
     }
 
     async fn update(&self, held: &mut Held) -> Result<()> {
-        let set = Set::new(name(held), &self.value)
+        let set = Set::new(name(held), any(&self.values))
             .ttl_raw(self.ttl)
             .return_cas()
             .compare_cas(cas(held));

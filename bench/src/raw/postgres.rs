@@ -2,6 +2,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use session_bench::{
+    Result,
+    contest::{self, Contestant, Held, TTL},
+    sizes::{Sizes, any},
+};
 use session_core::async_trait;
 use session_postgres::sqlx::{
     AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Row, SqlSafeStr, SqlStr,
@@ -11,16 +16,12 @@ use session_postgres::sqlx::{
 };
 use tokio::sync::Semaphore;
 
-use crate::{
-    Result,
-    contest::{self, Contestant, Held, TTL},
-};
-
 /// sqlx with statements that are prepared once.
 pub(crate) struct Raw {
     name: &'static str,
     source: Source,
-    value: Vec<u8>,
+    least: usize,
+    values: Vec<Vec<u8>>,
     load: SqlStr,
     create: SqlStr,
     update: SqlStr,
@@ -66,15 +67,20 @@ impl Bare {
 }
 
 impl Raw {
-    /// On a table of its own, which is made; sessions of `size` bytes.
-    pub(crate) async fn new(name: &'static str, source: Source, table: &str, size: usize) -> Result<Self> {
-        let mut value = vec![0; size];
-        fastrand::fill(&mut value);
+    /// On a table of its own, which is made; sessions of so many bytes.
+    pub(crate) async fn new(
+        name: &'static str,
+        source: Source,
+        table: &str,
+        sizes: impl Into<Sizes>,
+    ) -> Result<Self> {
+        let sizes = sizes.into();
         let sql = |sql: String| AssertSqlSafe(sql).into_sql_str();
         let raw = Self {
             name,
             source,
-            value,
+            least: sizes.least(),
+            values: sizes.bytes(),
             load: sql(format!(
                 "SELECT value, expires_at FROM {table} WHERE key = $1 AND expires_at > now()"
             )),
@@ -151,10 +157,10 @@ impl Contestant for Raw {
     }
 
     async fn create(&self) -> Result<Held> {
-        let held = Held::new();
+        let held = Held::random();
         let query = query(self.create.clone())
             .bind(&held.id[..])
-            .bind(&self.value[..])
+            .bind(&any(&self.values)[..])
             .bind(&held.version[..])
             .bind(millis());
         self.change(query).await?;
@@ -168,7 +174,7 @@ impl Contestant for Raw {
             .await?;
         let value: Option<Vec<u8>> = row.map(|row| row.try_get(0)).transpose()?;
         match value {
-            Some(value) if value.len() == self.value.len() => Ok(()),
+            Some(value) if value.len() >= self.least => Ok(()),
             _ => Err("the session is not there".into()),
         }
     }
@@ -178,7 +184,7 @@ impl Contestant for Raw {
         let query = query(self.update.clone())
             .bind(&held.id[..])
             .bind(&held.version[..])
-            .bind(&self.value[..])
+            .bind(&any(&self.values)[..])
             .bind(&version[..])
             .bind(millis());
         self.change(query).await?;

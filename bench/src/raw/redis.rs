@@ -1,12 +1,12 @@
 //! The client of Redis, on one multiplexed connection.
 
 use redis::{Client, Script, aio::MultiplexedConnection, cmd, pipe};
-use session_core::{Record, SessionKey, Version, async_trait, head};
-
-use crate::{
+use session_bench::{
     Result,
-    contest::{Contestant, Held, TTL, TOUCH_EVERY, version},
+    contest::{Contestant, Held, TOUCH_EVERY, TTL, version},
+    sizes::{Sizes, any},
 };
+use session_core::{Record, SessionKey, Version, async_trait, head};
 
 /// What session-redis runs to replace a session that has the version expected.
 const UPDATE: &str = concat!(
@@ -18,27 +18,36 @@ const UPDATE: &str = concat!(
 pub(crate) struct Raw {
     connection: MultiplexedConnection,
     update: Script,
-    record: Record,
+    least: usize,
+    records: Vec<Record>,
 }
 
 impl Raw {
-    /// Sessions of `size` bytes.
-    pub(crate) async fn connect(url: &str, size: usize) -> Result<Self> {
-        let mut data = vec![0; size];
-        fastrand::fill(&mut data);
+    /// Sessions of so many bytes.
+    pub(crate) async fn connect(url: &str, sizes: impl Into<Sizes>) -> Result<Self> {
+        let sizes = sizes.into();
         let connection = Client::open(url)?.get_multiplexed_async_connection().await?;
         let update = Script::new(UPDATE);
-        update.prepare_invoke().load_async(&mut connection.clone()).await?;
+        update
+            .prepare_invoke()
+            .load_async(&mut connection.clone())
+            .await?;
         Ok(Self {
             connection,
             update,
-            record: Record::new(data),
+            least: sizes.least(),
+            records: sizes.bytes().into_iter().map(Record::new).collect(),
         })
     }
 
     /// As the script expects it.
     fn value(&self, held: &Held, version: [u8; 16]) -> Result<Vec<u8>> {
-        Ok(head::seal("raw", &key(held), Version::from_bytes(version), &self.record)?)
+        Ok(head::seal(
+            "raw",
+            &key(held),
+            Version::from_bytes(version),
+            any(&self.records),
+        )?)
     }
 }
 
@@ -61,7 +70,7 @@ impl Contestant for Raw {
     }
 
     async fn create(&self) -> Result<Held> {
-        let held = Held::new();
+        let held = Held::random();
         let written: Option<String> = cmd("SET")
             .arg(name(&held))
             .arg(self.value(&held, held.version)?)
@@ -83,24 +92,23 @@ impl Contestant for Raw {
             .query_async(&mut self.connection.clone())
             .await?;
         match value {
-            Some(value) if value.len() > self.record.data.len() && left > 0 => Ok(()),
+            Some(value) if value.len() > self.least && left > 0 => Ok(()),
             _ => Err("the session is not there".into()),
         }
     }
 
     async fn update(&self, held: &mut Held) -> Result<()> {
         let next = version();
-        let written: Vec<u8> = self
+        let written: (Vec<u8>,) = self
             .update
             .key(name(held))
-            .arg(&head::mark(&key(held)))
             .arg(&held.version)
             .arg(self.value(held, next)?)
             .arg(millis())
             .arg("0")
             .invoke_async(&mut self.connection.clone())
             .await?;
-        match written == next {
+        match written.0 == next {
             true => {
                 held.version = next;
                 Ok(())
@@ -131,6 +139,7 @@ impl Contestant for Raw {
             .arg(name(held))
             .query_async(&mut self.connection.clone())
             .await?;
-        gone.then_some(()).ok_or_else(|| "the session is not there".into())
+        gone.then_some(())
+            .ok_or_else(|| "the session is not there".into())
     }
 }
