@@ -114,9 +114,7 @@ impl Shard {
         while *steps > 0 {
             let place = self.ends.first().copied();
             self.first = place.map_or(u64::MAX, |(filed, _)| filed);
-            let Some((filed, key)) = place.filter(|(filed, _)| *filed <= now) else {
-                return None;
-            };
+            let (filed, key) = place.filter(|(filed, _)| *filed <= now)?;
             *steps -= 1;
             self.ends.pop_first();
             // Another's place is where a record was that is gone, or was to end later.

@@ -24,6 +24,8 @@ mod writes;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod contended;
+#[cfg(test)]
 mod interleavings;
 #[cfg(test)]
 #[cfg(feature = "metrics")]

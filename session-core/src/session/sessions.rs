@@ -7,7 +7,7 @@ use super::{
     burst::Burst,
     event::{self, reason},
     limit::PerSubject,
-    protocol::{Presented, State},
+    protocol::{Presented, State, Turns},
     writes::{WRITE_IDS, WriteId},
 };
 use crate::{
@@ -33,6 +33,7 @@ pub(super) struct Inner {
     pub(super) per_subject: Option<PerSubject>,
     pub(super) unknown_ids: Arc<Burst>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) turns: Arc<Turns>,
     /// Whether the client carries the session itself: nobody else writes it.
     pub(super) carried: bool,
     #[cfg(test)]
@@ -60,6 +61,7 @@ impl Sessions {
                 per_subject: None,
                 unknown_ids: Arc::new(Burst::new(100)),
                 clock: SystemClock::shared(),
+                turns: Arc::default(),
                 carried: false,
                 #[cfg(test)]
                 planted: None,

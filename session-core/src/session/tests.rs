@@ -564,6 +564,8 @@ pub(crate) struct Scripted {
     script: Mutex<Script>,
     late: Mutex<Vec<Deed>>,
     interlude: Mutex<Option<Deed>>,
+    /// How long a call takes, one half before it is carried out.
+    latency: Mutex<Duration>,
 }
 
 impl Scripted {
@@ -574,6 +576,7 @@ impl Scripted {
             script: Mutex::new(script),
             late: Mutex::default(),
             interlude: Mutex::default(),
+            latency: Mutex::default(),
         })
     }
 
@@ -590,6 +593,10 @@ impl Scripted {
         *self.interlude.lock().unwrap() = Some(Box::pin(deed));
     }
 
+    pub(super) fn latency(&self, latency: Duration) {
+        *self.latency.lock().unwrap() = latency;
+    }
+
     pub(super) fn down(&self, down: bool) {
         self.script(move |_| if down { Fate::RequestLost } else { Fate::Works });
     }
@@ -603,11 +610,21 @@ impl Scripted {
 
     async fn call<T, F>(&self, op: Op, run: impl FnOnce(Arc<MemoryStore>) -> F) -> Result<T>
     where
-        T: 'static,
+        T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let fate = (self.script.lock().unwrap())(op);
         let call = run(self.store.clone());
+        let half = *self.latency.lock().unwrap() / 2;
+        let call = async move {
+            if half.is_zero() {
+                return call.await;
+            }
+            tokio::time::sleep(half).await;
+            let answer = call.await;
+            tokio::time::sleep(half).await;
+            answer
+        };
         match fate {
             Fate::Works => return call.await,
             Fate::Overtaken => {
@@ -693,20 +710,20 @@ impl SessionStore for Scripted {
 }
 
 /// A new session with a counter at 1.
-async fn counter(sessions: &Sessions) -> SessionId {
+pub(super) async fn counter(sessions: &Sessions) -> SessionId {
     let session = sessions.open(None);
     session.insert("count", &1_u32).await.unwrap();
     stored_id(session.commit().await.unwrap())
 }
 
-async fn add_one(session: &Session) {
+pub(super) async fn add_one(session: &Session) {
     session
         .update("count", |count: Option<u32>| count.unwrap_or(0) + 1)
         .await
         .unwrap();
 }
 
-async fn count(sessions: &Sessions, id: &SessionId) -> Option<u32> {
+pub(super) async fn count(sessions: &Sessions, id: &SessionId) -> Option<u32> {
     sessions.open(Some(id.clone())).get("count").await.unwrap()
 }
 

@@ -34,6 +34,7 @@ pub(super) struct Chain {
 }
 
 /// A live session in the store.
+#[derive(Clone)]
 pub(super) struct Found {
     pub(super) version: Version,
     pub(super) subject: Option<Subject>,

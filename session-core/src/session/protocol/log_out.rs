@@ -92,7 +92,7 @@ impl Inner {
             match self.store.delete(&key, expected).await {
                 Ok(was_there) => break was_there || lost,
                 Err(error) => match error.kind() {
-                    ErrorKind::Conflict => attempts.after_conflict().await?,
+                    ErrorKind::Conflict => attempts.after_conflict(&self.turns, &key).await?,
                     ErrorKind::Unavailable => {
                         lost = true;
                         attempts.after_loss(error).await?;

@@ -2,12 +2,14 @@
 //!
 //! Round trips: unused 0; read 1, and at most once per slack 1 more after the response; changed 2; renewed 3; a log-in
 //! where sessions per subject are limited 1 more, and at the limit 1 for each session of the subject and for each ended;
-//! each retired id that is followed 1 more; ended 1 once loaded, else 2; each race that is lost 2 more.
+//! each retired id that is followed 1 more; ended 1 once loaded, else 2; each race that is lost 2 more. Writers of one process
+//! wait for each other instead: see `turns`.
 
 mod load;
 mod log_out;
 mod renew;
 mod subject;
+mod turns;
 mod upkeep;
 mod write;
 
@@ -16,7 +18,8 @@ use std::{
     time::Duration,
 };
 
-pub(super) use self::{subject::SKEW, upkeep::Task};
+use self::turns::Turn;
+pub(super) use self::{subject::SKEW, turns::Turns, upkeep::Task};
 use super::{
     ClientAction, Committed, SessionError, Sessions, Upkeep,
     changes::{Changes, LogIn},
@@ -416,6 +419,8 @@ struct Attempts {
     lost: u32,
     /// The key under which another was faster.
     raced: Option<SessionKey>,
+    /// Held from the first lost race on, until the operation ends.
+    turn: Option<Turn>,
 }
 
 impl Attempts {
@@ -425,18 +430,37 @@ impl Attempts {
     /// Calls whose outcome stayed unknown: more of them mean a server that is down.
     const MOST_LOST: u32 = 3;
 
-    /// Another attempt after a lost race: after a random wait of at most 1, 2, 4 … 32 ms, since callers that were
-    /// in step would collide again.
+    /// Another attempt after a lost race, in turn.
     ///
     /// # Errors
     ///
     /// [`SessionError::Contended`] after too many.
-    async fn after_conflict(&mut self) -> Result<(), SessionError> {
-        self.made += 1;
-        if self.made >= Self::MOST {
-            return Err(SessionError::Contended { attempts: self.made });
+    async fn after_conflict(&mut self, turns: &Arc<Turns>, key: &SessionKey) -> Result<(), SessionError> {
+        self.in_turn(turns, key).await?;
+        self.count()
+    }
+
+    /// Waits for the other writers of this process. Who has the turn already, or waited too long for it, has lost to another
+    /// process: then a random time of at most 1, 2, 4 … 32 ms, since callers that were in step would collide again.
+    async fn in_turn(&mut self, turns: &Arc<Turns>, key: &SessionKey) -> Result<(), SessionError> {
+        if self.turn.is_none() {
+            self.turn = turns.wait(key).await;
+            if self.turn.is_some() {
+                return Ok(());
+            }
         }
-        self.wait(1 << self.made.min(6)).await
+        self.wait(2 << self.made.min(5)).await
+    }
+
+    /// # Errors
+    ///
+    /// [`SessionError::Contended`] after too many attempts.
+    fn count(&mut self) -> Result<(), SessionError> {
+        self.made += 1;
+        match self.made < Self::MOST {
+            true => Ok(()),
+            false => Err(SessionError::Contended { attempts: self.made }),
+        }
     }
 
     /// Another attempt after a call whose outcome is unknown.
@@ -457,7 +481,7 @@ impl Attempts {
         let random = u64::from_ne_bytes(random_bytes()?);
         let wait = Duration::from_micros(random % (half_millis * 500));
         // The interleavings are explored without a runtime, and without waiting.
-        if !cfg!(test) || tokio_is_running() {
+        if tokio_is_running() {
             tokio::time::sleep(wait).await;
         }
         Ok(())

@@ -139,6 +139,7 @@ impl Inner {
                         // The other's response carries the new id; this one carries none.
                         self.discard(&current).await;
                         state.renewal = None;
+                        attempts.turn = None;
                         return if state.changes.is_empty() {
                             Ok(())
                         } else {
@@ -201,7 +202,7 @@ impl Inner {
                     ErrorKind::Conflict | ErrorKind::Unavailable => {
                         match error.kind() {
                             ErrorKind::Unavailable => attempts.after_loss(error).await?,
-                            _ => attempts.after_conflict().await?,
+                            _ => attempts.count()?,
                         }
                         match self.store.load(&fresh.key).await? {
                             None => return Err(SessionError::Gone),
@@ -253,7 +254,7 @@ impl Inner {
         };
         match error.kind() {
             ErrorKind::NotFound => return Ok(Step::Gone),
-            ErrorKind::Conflict => {}
+            ErrorKind::Conflict => attempts.in_turn(&self.turns, &old.key).await?,
             ErrorKind::Unavailable if planted!(self, UndoOnLostReply) => return Ok(Step::Gone),
             ErrorKind::Unavailable => attempts.after_loss(error.clone()).await?,
             // The store refused outright (full, corrupt): the renewal did not happen.
@@ -273,7 +274,7 @@ impl Inner {
         }
         if error.kind() == ErrorKind::Conflict {
             attempts.raced = Some(old.key);
-            attempts.after_conflict().await?;
+            attempts.count()?;
         }
         let open = chain.is_open(self.clock.now());
         let mut path = old.path.clone();

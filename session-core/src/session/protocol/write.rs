@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Attempts, Loaded, Phase, State, load::Chain, planted, subject::Own};
+use super::{
+    Attempts, Loaded, Phase, State,
+    load::{Chain, Found},
+    planted,
+    subject::Own,
+    turns::Turn,
+};
 use crate::{
     Error, ErrorKind, SessionId, SessionKey, Subject, Version, random_bytes,
     session::{
@@ -92,7 +98,7 @@ impl Inner {
                 ErrorKind::AlreadyExists => match self.store.load(&key).await? {
                     Some(stored) if stored.record == record => return Ok((id, key, stored.version)),
                     _ => {
-                        attempts.after_conflict().await?;
+                        attempts.count()?;
                         id = SessionId::random()?;
                     }
                 },
@@ -135,6 +141,16 @@ impl Inner {
         lost: &mut Option<Lost>,
     ) -> Result<(), SessionError> {
         let mut attempts = Attempts::default();
+        if let Phase::Stored(loaded) = &state.phase {
+            let (key, known) = (loaded.key, loaded.version);
+            attempts.turn = self.turns.join(&key).await;
+            if attempts.turn.as_ref().is_some_and(Turn::waited) {
+                self.catch_up(state, write, None, &mut attempts).await?;
+                if state.stored().is_some_and(|newer| newer.version != known) {
+                    state.raced.get_or_insert(key);
+                }
+            }
+        }
         loop {
             let Phase::Stored(loaded) = &state.phase else {
                 return Err(SessionError::Gone);
@@ -144,16 +160,16 @@ impl Inner {
             match self.store.update(&loaded.key, loaded.version, &record, ttl).await {
                 Ok(version) => {
                     let (key, presented, path) = (loaded.key, loaded.presented, loaded.path.clone());
-                    let remaining = ttl;
-                    state.written(Loaded {
-                        key,
-                        presented,
-                        path,
+                    let found = Found {
                         version,
                         subject,
                         live: Arc::new(live),
-                        remaining,
-                    });
+                        remaining: ttl,
+                    };
+                    if let Some(turn) = &mut attempts.turn {
+                        turn.leave(&key, &found);
+                    }
+                    state.written(Self::loaded(key, presented, path, found));
                     return Ok(());
                 }
                 Err(error) => match error.kind() {
@@ -163,7 +179,7 @@ impl Inner {
                         if lost.is_none() {
                             state.raced.get_or_insert(loaded.key);
                         }
-                        attempts.after_conflict().await?;
+                        attempts.after_conflict(&self.turns, &loaded.key).await?;
                     }
                     ErrorKind::Unavailable => {
                         let base = loaded.live.writes.last().copied();
@@ -176,11 +192,41 @@ impl Inner {
                     _ => return Err(error.into()),
                 },
             }
-            let chain = self.follow_grace(loaded.key).await?;
-            if self.rebase(state, chain, write, lost.as_ref())? {
+            if self.catch_up(state, write, lost.as_ref(), &mut attempts).await? {
                 return Ok(());
             }
         }
+    }
+
+    /// Puts the state on what the store holds now, as the writer before left it, or as the store tells. `true` if this write is there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Inner::rebase`] and of the store.
+    async fn catch_up(
+        &self,
+        state: &mut State,
+        write: WriteId,
+        lost: Option<&Lost>,
+        attempts: &mut Attempts,
+    ) -> Result<bool, SessionError> {
+        let Phase::Stored(loaded) = &state.phase else {
+            return Err(SessionError::Gone);
+        };
+        // With a call on its way, the store has more to tell.
+        let left = match &mut attempts.turn {
+            Some(turn) if lost.is_none() || planted!(self, LeftDespiteLoss) => {
+                turn.newest(&loaded.key, loaded.version)
+            }
+            _ => None,
+        };
+        if let Some(found) = left {
+            let newer = Self::loaded(loaded.key, loaded.presented, loaded.path.clone(), found);
+            state.overtaken_by(Box::new(newer));
+            return Ok(false);
+        }
+        let chain = self.follow_grace(loaded.key).await?;
+        self.rebase(state, chain, write, lost)
     }
 
     /// The next state of a session: the changes applied, the write named, the client's id confirmed.
