@@ -366,3 +366,52 @@ pub(crate) fn hour(end: i64) -> i64 {
     const HOUR: i64 = 60 * 60 * 1000;
     end / HOUR + i64::from(end % HOUR > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use session_core::{Record, SessionId, Version, head};
+
+    use super::*;
+    use crate::{BACKEND, Synchronous};
+
+    /// A caller cannot tell whether a write was one statement, so nothing else shows that it can be.
+    #[tokio::test]
+    async fn write_that_is_alone_is_one_statement() {
+        let folder = std::env::temp_dir().join(format!("session-sqlite-alone-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let long = Duration::from_secs(60);
+        let node = Arc::new(Node::new(
+            folder.join("s.db"),
+            long,
+            long,
+            Synchronous::default(),
+            None,
+        ));
+        let key = SessionId::random().unwrap().key("test");
+        let [first, second] = [(); 2].map(|()| Version::random().unwrap());
+        let life = |version| Life {
+            value: Bytes::from(head::seal(BACKEND, &key, version, &Record::new("a cart")).unwrap()),
+            subject: None,
+            ttl: 60_000,
+        };
+        let nothing = Write {
+            key,
+            deed: Deed::Delete(None),
+        };
+        let answer = Calls::new(&node).write(Call::Write(nothing), long).await.unwrap();
+        assert!(matches!(answer, Answer::Verdict(Verdict::Absent)));
+        for deed in [
+            Deed::Create(life(first)),
+            Deed::Touch(90_000),
+            Deed::Update(head::mark_of(&key, first), life(second)),
+            Deed::Delete(Some(head::mark_of(&key, second))),
+        ] {
+            let mut lane = node.writer().await.unwrap();
+            assert!(lane.is_idle(), "the last one was alone, and so this one is to be");
+            assert!(alone(&mut lane, &Write { key, deed }).await.unwrap());
+            lane.keep();
+        }
+        drop(node);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

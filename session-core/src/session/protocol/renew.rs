@@ -139,6 +139,7 @@ impl Inner {
                         // The other's response carries the new id; this one carries none.
                         self.discard(&current).await;
                         state.renewal = None;
+                        // What is left to write is under another key.
                         attempts.turn = None;
                         return if state.changes.is_empty() {
                             Ok(())

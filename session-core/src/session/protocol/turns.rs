@@ -170,3 +170,44 @@ impl Turn {
         *left = Some(found.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Timestamp,
+        session::{Lengths, envelope::Live},
+    };
+
+    fn found(version: u8) -> Found {
+        Found {
+            version: Version::from_bytes([version; 16]),
+            subject: None,
+            live: Arc::new(Live::new(Timestamp::UNIX_EPOCH, Lengths::default())),
+            remaining: Duration::ZERO,
+        }
+    }
+
+    /// A session that was renewed meanwhile is written under another key. A store may count versions for each key, and under the old
+    /// one there is something else.
+    #[tokio::test]
+    async fn what_is_left_is_of_one_key() {
+        let [old, new] = [0, 1].map(|byte| SessionKey::from_bytes([byte; 32]));
+        let known = Version::from_bytes([0; 16]);
+        let turns = Arc::new(Turns::default());
+        let mut turn = turns.wait(&old).await.unwrap();
+        let next = turns.place(&old, turns.queues()[&old].clone());
+        turn.leave(&new, &found(1));
+        assert!(turn.newest(&old, known).is_none());
+        turn.leave(&old, &found(2));
+        assert!(turn.newest(&new, known).is_none());
+        turn.leave(&old, &found(3));
+        drop(turn);
+        let mut turn = next.turn().await.unwrap();
+        assert!(
+            turn.newest(&old, known)
+                .is_some_and(|left| left.version == found(3).version)
+        );
+        assert!(turn.newest(&old, known).is_none(), "taken");
+    }
+}

@@ -141,6 +141,7 @@ impl Inner {
         lost: &mut Option<Lost>,
     ) -> Result<(), SessionError> {
         let mut attempts = Attempts::default();
+        // Where others wait for their turn, a call that does not would only be one more lost race.
         if let Phase::Stored(loaded) = &state.phase {
             let (key, known) = (loaded.key, loaded.version);
             attempts.turn = self.turns.join(&key).await;
