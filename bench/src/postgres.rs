@@ -1,6 +1,6 @@
 //! What is measured on PostgreSQL.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc};
 
 use session_bench::{
     Result,
@@ -23,7 +23,6 @@ use session_postgres::{
     },
 };
 use session_testbed::{PostgresServer, Version};
-use tokio::time::timeout;
 use tower_sessions_sqlx_store::{PostgresStore as PeerStore, sqlx as peer_sqlx};
 
 use crate::{
@@ -33,9 +32,6 @@ use crate::{
 
 /// Of each contestant.
 const CONNECTIONS: u32 = 10;
-
-/// Within this time a container on this machine answers, if its network can be reached at all.
-const REACHED: Duration = Duration::from_secs(2);
 
 /// Where everything is.
 pub(crate) const SCHEMA: &str = "session_bench";
@@ -149,7 +145,7 @@ impl Server {
             // With the settings of PostgreSQL: it syncs what it acknowledges.
             None => {
                 let server = PostgresServer::start(Version::V17, &[]).await?;
-                (direct(&server).await?, Some(server))
+                (server.direct_url().await?, Some(server))
             }
         };
         let mut server = Self {
@@ -214,24 +210,5 @@ impl Server {
         let mut connection = self.connect().await?;
         raw_sql(sql).execute(&mut connection).await?;
         Ok(connection.close().await?)
-    }
-}
-
-/// The URL of a server in a container by the container's own address, where this machine reaches it: the published port
-/// may lead through a proxy, which costs more than many a statement.
-async fn direct(server: &PostgresServer) -> Result<String> {
-    let published = server.url();
-    let mut connection = PgConnection::connect(published).await?;
-    let own: String = query_scalar("SELECT host(inet_server_addr()) || ':' || inet_server_port()")
-        .fetch_one(&mut connection)
-        .await?;
-    connection.close().await?;
-    let direct = published.replacen(&format!("127.0.0.1:{}", server.port()?), &own, 1);
-    match timeout(REACHED, PgConnection::connect(&direct)).await {
-        Ok(Ok(connection)) => {
-            connection.close().await?;
-            Ok(direct)
-        }
-        _ => Ok(published.to_owned()),
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use testcontainers::{
     ContainerRequest, GenericImage, ImageExt, core::IntoContainerPort, runners::AsyncRunner,
 };
-use tokio::sync::OnceCell;
+use tokio::{net::TcpStream, sync::OnceCell, time::timeout};
 
 use crate::{Error, Result, images};
 
@@ -24,6 +24,9 @@ const OWNER: &str = "session-testbed.owner";
 
 /// A loaded machine may take so long for a container.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Within this time a container on this machine is reached, if its network can be reached at all.
+const REACHED: Duration = Duration::from_secs(1);
 
 /// A container that is reached on 127.0.0.1. Removed when dropped, unless it is one of a group, which ends as a whole.
 pub(crate) struct Container {
@@ -102,6 +105,14 @@ impl Container {
             .next()
             .map(str::to_owned)
             .ok_or_else(|| Error::new("the container has no address"))
+    }
+
+    /// That address with a port, where this machine reaches it: the published port may lead through a proxy, which costs more
+    /// than a command.
+    pub(crate) async fn direct(&self, port: u16) -> Result<Option<String>> {
+        let at = format!("{}:{port}", self.address().await?);
+        let reached = timeout(REACHED, TcpStream::connect(&at)).await;
+        Ok(matches!(reached, Ok(Ok(_))).then_some(at))
     }
 
     /// Sends the container's first process a signal (`"KILL"`, `"STOP"`, `"CONT"`).

@@ -138,16 +138,11 @@ impl MemcachedServer {
     ///
     /// The engine does not answer.
     pub async fn direct_address(&self) -> Result<String> {
-        let Ok(container) = self.container() else {
-            return Ok(self.address.clone());
+        let direct = match self.container() {
+            Ok(container) => container.direct(PORT).await?,
+            Err(_) => None,
         };
-        let direct = format!("{}:{PORT}", container.address().await?);
-        let at = direct.clone();
-        let asked = tokio::task::spawn_blocking(move || ask(&at, "stats")).await;
-        match asked.is_ok_and(|answer| answer.is_ok()) {
-            true => Ok(direct),
-            false => Ok(self.address.clone()),
-        }
+        Ok(direct.unwrap_or_else(|| self.address.clone()))
     }
 
     /// `127.0.0.1` and this port lead to the server.

@@ -179,6 +179,23 @@ impl PostgresServer {
         &self.url
     }
 
+    /// [`PostgresServer::url`] by the container's own address, where this machine reaches it: the published port may lead
+    /// through a proxy, which costs more than many a statement.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer.
+    pub async fn direct_url(&self) -> Result<String> {
+        let direct = match self.container() {
+            Ok(container) => container.direct(PORT).await?,
+            Err(_) => None,
+        };
+        Ok(match direct {
+            Some(at) => self.url.replacen(&place(&self.url)?, &at, 1),
+            None => self.url.clone(),
+        })
+    }
+
     /// The same database as a superuser, who sees what others do and may end it.
     ///
     /// # Errors

@@ -157,25 +157,18 @@ impl RedisServer {
         &self.url
     }
 
-    /// The URL by the container's own address, where this machine reaches it, and [`RedisServer::url`] elsewhere: the
-    /// published port may lead through a proxy, which costs more than a command.
+    /// [`RedisServer::url`] by the container's own address, where this machine reaches it: the published port may lead
+    /// through a proxy, which costs more than a command.
     ///
     /// # Errors
     ///
     /// The engine does not answer.
     pub async fn direct_url(&self) -> Result<String> {
-        let Ok(container) = self.container() else {
-            return Ok(self.url.clone());
+        let direct = match self.container() {
+            Ok(container) => container.direct(PORT).await?,
+            Err(_) => None,
         };
-        let direct = format!("redis://{}:{PORT}/", container.address().await?);
-        let asking = async {
-            let client = Client::open(direct.as_str())?;
-            client.get_multiplexed_async_connection().await
-        };
-        match tokio::time::timeout(SOON, asking).await {
-            Ok(Ok(_)) => Ok(direct),
-            _ => Ok(self.url.clone()),
-        }
+        Ok(direct.map_or_else(|| self.url.clone(), |at| format!("redis://{at}/")))
     }
 
     /// `127.0.0.1` and this port lead to the server.
