@@ -17,7 +17,7 @@ use session_bench::{
     peer::Peer,
     report::{self, Progress, micros},
     requests::{OurRequests, PeerRequests, Requests},
-    sizes::Sizes,
+    sizes::{self, Sizes},
 };
 use session_core::{MemoryStore, Record, SessionKey, SessionStore, async_trait};
 use tower_sessions_memory_store::MemoryStore as PeerStore;
@@ -176,7 +176,7 @@ async fn measure(
     let (mut loads, mut creates) = (Vec::new(), Vec::new());
     let begun = Instant::now();
     while begun.elapsed() < length {
-        let key = &live[fastrand::usize(..live.len())];
+        let key = sizes::any(live);
         let at = Instant::now();
         store.load(key).await?.ok_or("a live session is not there")?;
         loads.push(at.elapsed());

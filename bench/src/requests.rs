@@ -13,6 +13,7 @@ use crate::{
     contest::{Contestant, Held},
     counting::Calls,
     peer::ATTRIBUTES,
+    sizes,
 };
 
 /// Who is measured: [`Contestant::create`] begins a session, [`Contestant::load`] is a request that reads one of its
@@ -52,7 +53,7 @@ impl Texts {
 
     /// One of them.
     pub fn any(&self) -> &str {
-        &self.0[fastrand::usize(..self.0.len())]
+        sizes::any::<String>(&self.0)
     }
 
     /// The attributes of a session.

@@ -16,6 +16,7 @@ use session_bench::{
     options::Options,
     ours::Ours,
     report::Progress,
+    sizes,
 };
 use session_postgres::{
     PostgresStore,
@@ -182,7 +183,7 @@ impl Load {
                     } else {
                         due
                     };
-                    contestant.load(&live[fastrand::usize(..live.len())]).await?;
+                    contestant.load(sizes::any(&live)).await?;
                     latencies.push(begun.elapsed());
                     due += Duration::from_secs(1) * CALLERS / RATE;
                 }
