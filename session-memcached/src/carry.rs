@@ -207,11 +207,11 @@ impl Carrier for Pipeline {
                     Some(Ok(result)) => Ok(result),
                     Some(Err(error)) => {
                         let mut failure = error::of(error);
+                        is_whole &= failure.is_full();
                         if has_failed {
                             failure = failure.of_later();
                         }
                         has_failed = true;
-                        is_whole &= failure.is_full();
                         Err(failure.told(|error| self.0.named(error)))
                     }
                     None => Err(Failure::Lost(error::unavailable("a reply is missing"))),

@@ -21,17 +21,19 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// The same for a command that came after the one that it tells of: the client gives a batch up at the first refusal,
-    /// and those after it were sent and not answered.
+    /// and those after it were sent and not answered. What was said of the first is not said of them.
     pub(crate) fn of_later(self) -> Self {
         match self {
-            Self::Refused(error) => Self::Lost(error),
+            Self::Refused(error) => Self::Lost(unavailable(format!(
+                "sent after a command that was refused: {error}"
+            ))),
             other => other,
         }
     }
 
     /// Whether the server is there, and has no memory: nothing is wrong with the way to it.
     pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Refused(error) | Self::Lost(error) if error.kind() == ErrorKind::Full)
+        matches!(self, Self::Refused(error) if error.kind() == ErrorKind::Full)
     }
 
     /// With another text.
