@@ -94,8 +94,8 @@ fn container_that_comes_after_its_process_has_gone_is_removed_too() {
         .args(["create", "--name", name, "--label", &label, image, "true"])
         .output()
         .unwrap();
+    // Made is all that can be known: it may be removed before anyone looks.
     assert!(made.status.success(), "{made:?}");
-    assert_eq!(containers_of(pid), 1);
     await_end(|| containers_of(pid) == 0);
 }
 
