@@ -112,14 +112,23 @@ struct State<C: Carrier> {
     under_way: usize,
     /// Callers that were answered since the last batch was taken, and have not called again: many will.
     coming: usize,
-    /// Whether a task waits for a lane. There is one at most: what arrives meanwhile goes with it.
-    collecting: bool,
+    /// The task that waits for a lane: what arrives meanwhile goes with it.
+    collecting: Option<Collector>,
+    /// Of such tasks so far.
+    collectors: u64,
     /// The runtime of callers who were answered a moment ago, where a task expects them to call again: no other one begins
     /// there meanwhile. Elsewhere it does, for nobody may be driving that runtime.
     expecting: Option<runtime::Id>,
     closed: bool,
     /// The last caller that was alone, and may still be.
     alone: Option<Alone>,
+}
+
+/// Which task waits for a lane, and where it runs.
+#[derive(Clone, Copy)]
+struct Collector {
+    number: u64,
+    runtime: runtime::Id,
 }
 
 /// A call, and where its answer goes.
@@ -142,7 +151,8 @@ impl<C: Carrier> Coalescer<C> {
             lanes: 0,
             under_way: 0,
             coming: 0,
-            collecting: false,
+            collecting: None,
+            collectors: 0,
             expecting: None,
             closed: false,
             alone: None,
@@ -182,7 +192,7 @@ impl<C: Carrier> Coalescer<C> {
             runtime: Handle::try_current().ok(),
         };
         let place = match self.enter(waiting, deadline)? {
-            Entered::Alone(work, sent) => return Self::alone(work, &sent, answered, deadline).await,
+            Entered::Alone(work, decided) => return Self::alone(work, &decided, answered, deadline).await,
             Entered::Queue(place) => place,
         };
         match timeout_at(deadline, answered).await {
@@ -219,10 +229,10 @@ impl<C: Carrier> Coalescer<C> {
                 deadline,
                 under_way: Some(1),
             };
-            let sent = Arc::new(AtomicBool::new(false));
-            let work = Alone::new(batch.carry_alone(Arc::clone(&sent)));
+            let decided = Arc::new(AtomicBool::new(false));
+            let work = Alone::new(batch.carry_alone(Arc::clone(&decided)));
             state.alone = Some(work.clone());
-            return Ok(Entered::Alone(work, sent));
+            return Ok(Entered::Alone(work, decided));
         }
         let alone = state.alone.take();
         let turn = state.queue.push(Entry {
@@ -247,7 +257,7 @@ impl<C: Carrier> Coalescer<C> {
     /// Nobody else is there: no task is needed, and others find their own lanes meanwhile.
     async fn alone(
         work: Alone,
-        sent: &AtomicBool,
+        decided: &AtomicBool,
         mut answered: oneshot::Receiver<Result<C::Answer, Failure<C::Error>>>,
         deadline: Instant,
     ) -> Result<C::Answer, Failure<C::Error>> {
@@ -259,8 +269,10 @@ impl<C: Carrier> Coalescer<C> {
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Failure::Lost),
-            Err(_) if sent.load(Ordering::Relaxed) => Err(Failure::NotAnswered),
-            Err(_) => Err(Failure::NotSent),
+            Err(_) => Err(match decided.swap(true, Ordering::SeqCst) {
+                false => Failure::NotSent,
+                true => Failure::NotAnswered,
+            }),
         }
     }
 
@@ -297,7 +309,8 @@ impl<C: Carrier> fmt::Debug for Coalescer<C> {
 
 /// How a call begins.
 enum Entered<'a, C: Carrier> {
-    /// Nothing waits, and nothing is under way: what is to be done, and whether it was sent.
+    /// Nothing waits, and nothing is under way: what is to be done, and whether it is decided that it is sent, or that it will not
+    /// be. Whoever sets that decides.
     Alone(Alone, Arc<AtomicBool>),
     Queue(Place<'a, C>),
 }
@@ -330,7 +343,15 @@ impl<C: Carrier> Drop for Place<'_, C> {
 
 impl<C: Carrier> State<C> {
     fn is_idle(&self) -> bool {
-        self.queue.len() == 0 && self.lanes == 0 && !self.collecting
+        self.queue.len() == 0 && self.lanes == 0 && self.collecting.is_none()
+    }
+
+    /// Whether a task waits for a lane where somebody waits for a call. If all of them have gone, nobody may be driving that
+    /// runtime.
+    fn is_collecting(&self) -> bool {
+        let runs_on = |runtime: &Handle| self.collecting.is_some_and(|task| task.runtime == runtime.id());
+        let mut callers = self.queue.iter().filter_map(|waiting| waiting.runtime.as_ref());
+        self.collecting.is_some() && callers.any(runs_on)
     }
 
     /// Whether a task on this runtime will see to the calls that wait.
@@ -364,30 +385,37 @@ impl<C: Carrier> Shared<C> {
         }
     }
 
-    /// Sees to it that somebody waits for a lane, if a call is ready and a lane may be had: on this runtime, or on that of
-    /// a caller, but on none that has `ended`.
+    /// Sees to it that somebody waits for a lane, if a call is ready and a lane may be had: on the runtime of a caller, which
+    /// somebody drives as long as he waits, or else on this one, which may stop at any moment; but on none that has `ended`.
     ///
     /// What is returned is [begun](Collecting::begin) when the lock is free: a runtime that ends drops what it is given at
     /// once, and the drop takes the lock.
     #[must_use]
     fn collect(self: &Arc<Self>, state: &mut State<C>, ended: Vec<runtime::Id>) -> Option<Collecting<C>> {
-        if state.collecting || state.lanes >= self.limits.lanes || state.queue.ready() == 0 {
+        if state.lanes >= self.limits.lanes || state.queue.ready() == 0 || state.is_collecting() {
             if state.closed && state.is_idle() {
                 self.ended.notify_waiters();
             }
             return None;
         }
-        let goes_on = |runtime: &Handle| !ended.contains(&runtime.id());
-        let callers = || state.queue.iter().filter_map(|waiting| waiting.runtime.as_ref());
-        let current = Handle::try_current().ok().filter(goes_on);
-        if state.expects_on(current.as_ref()) {
+        let goes_on = |runtime: &&Handle| !ended.contains(&runtime.id());
+        let mut callers = state.queue.iter().filter_map(|waiting| waiting.runtime.as_ref());
+        let callers = callers.find(goes_on).cloned();
+        let current = || Handle::try_current().ok().filter(|runtime| goes_on(&runtime));
+        // Without a runtime there is nobody to send it: those who wait end by their deadlines.
+        let runtime = callers.or_else(current)?;
+        if state.expects_on(Some(&runtime)) {
             return None;
         }
-        // Without a runtime there is nobody to send it: those who wait end by their deadlines.
-        let runtime = current.or_else(|| callers().find(|runtime| goes_on(runtime)).cloned())?;
-        state.collecting = true;
+        state.collectors += 1;
+        let number = state.collectors;
+        state.collecting = Some(Collector {
+            number,
+            runtime: runtime.id(),
+        });
         Some(Collecting {
             shared: Arc::clone(self),
+            number,
             runtime,
             ended,
             has_ended_well: false,
@@ -395,9 +423,10 @@ impl<C: Carrier> Shared<C> {
     }
 }
 
-/// The one task that waits for a lane.
+/// The task that waits for a lane. Another may be put in its place: then it does nothing more.
 struct Collecting<C: Carrier> {
     shared: Arc<Shared<C>>,
+    number: u64,
     /// Where it runs.
     runtime: Handle,
     /// Runtimes on which it could not run to its end.
@@ -446,6 +475,10 @@ impl<C: Carrier> Collecting<C> {
         }
     }
 
+    fn is_current(&self, state: &State<C>) -> bool {
+        state.collecting.is_some_and(|task| task.number == self.number)
+    }
+
     /// What goes with the lane. From here on another task may wait for the next one.
     fn take(mut self) -> Batch<C> {
         let shared = Arc::clone(&self.shared);
@@ -461,9 +494,12 @@ impl<C: Carrier> Collecting<C> {
         let mut late = Vec::new();
         {
             let mut state = shared.state();
-            state.lanes += 1;
             let limits = shared.limits;
-            let most = state.most(limits);
+            let most = match self.is_current(&state) {
+                true => state.most(limits),
+                false => 0,
+            };
+            state.lanes += 1;
             state.coming = 0;
             for entry in state.queue.take(most, limits.weight) {
                 if entry.deadline <= now {
@@ -499,7 +535,9 @@ impl<C: Carrier> Drop for Collecting<C> {
             ended.push(self.runtime.id());
         }
         let mut state = self.shared.state();
-        state.collecting = false;
+        if self.is_current(&state) {
+            state.collecting = None;
+        }
         let collecting = self.shared.collect(&mut state, ended);
         drop(state);
         Self::begin(collecting);
@@ -575,7 +613,10 @@ impl<C: Carrier> Batch<C> {
         for key in self.keys.drain(..) {
             state.queue.free(&key);
         }
-        if answers < 2 || state.collecting || state.expecting.is_some() || state.is_enough(self.shared.limits)
+        if answers < 2
+            || state.collecting.is_some()
+            || state.expecting.is_some()
+            || state.is_enough(self.shared.limits)
         {
             return None;
         }
@@ -589,11 +630,12 @@ impl<C: Carrier> Batch<C> {
     }
 
     /// Waits for a lane, and carries what is still asked for then.
-    async fn carry_alone(mut self, sent: Arc<AtomicBool>) {
+    async fn carry_alone(mut self, decided: Arc<AtomicBool>) {
         let failure = match caught(self.shared.carrier.lane()).await {
+            Some(Ok(_)) if self.answers.iter().all(oneshot::Sender::is_closed) => return,
+            Some(Ok(_)) if Instant::now() >= self.deadline => Failure::NotSent,
             Some(Ok(lane)) => {
-                if !self.answers.iter().all(oneshot::Sender::is_closed) {
-                    sent.store(true, Ordering::Relaxed);
+                if !decided.swap(true, Ordering::SeqCst) {
                     self.carry(lane).await;
                 }
                 return;

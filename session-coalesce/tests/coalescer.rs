@@ -180,6 +180,11 @@ async fn settle() {
     }
 }
 
+fn current_thread() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().build().unwrap()
+}
+
 fn one_lane() -> Limits {
     Limits::default().with_lanes(1)
 }
@@ -314,6 +319,22 @@ async fn lone_call_that_is_late_tells_whether_it_was_sent() {
     test.echo.lanes.add_permits(1);
     let refused = test.begin(call(3), WHILE).await;
     assert_eq!(refused.await.unwrap(), Err(Failure::NoLane("no lane")));
+}
+
+/// At the very moment of the deadline, too, a caller that is told so is right.
+#[tokio::test(start_paused = true)]
+async fn lone_call_whose_lane_comes_too_late_is_not_sent() {
+    let test = Test::new(WHILE, one_lane());
+    test.echo.lanes.forget_permits(1000);
+    let lanes = Arc::clone(&test.echo.lanes);
+    tokio::spawn(async move {
+        sleep(WHILE).await;
+        lanes.add_permits(1);
+    });
+    let late = test.begin(call(1), WHILE).await;
+    assert_eq!(late.await.unwrap(), Err(Failure::NotSent));
+    assert!(test.is_idle().await);
+    assert!(test.echo.batches().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -520,10 +541,6 @@ fn runtime_that_ends_loses_its_batch_and_no_other() {
 /// As in a program that is not asynchronous itself, and waits for one answer after the other.
 #[test]
 fn runtime_that_is_not_driven_any_more_stops_nobody() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().build().unwrap()
-    };
     let test = Test::new(Duration::from_millis(1), one_lane());
     let together = async |count: u32| {
         let tasks: Vec<_> = (0..count)
@@ -536,7 +553,7 @@ fn runtime_that_is_not_driven_any_more_stops_nobody() {
             assert_eq!(task.await.unwrap(), Ok(number));
         }
     };
-    let (one, other) = (runtime(), runtime());
+    let (one, other) = (current_thread(), current_thread());
     for _ in 0..10 {
         one.block_on(together(5));
         other.block_on(together(1));
@@ -545,6 +562,61 @@ fn runtime_that_is_not_driven_any_more_stops_nobody() {
     }
     drop(one);
     other.block_on(together(5));
+    other.block_on(test.coalescer.close());
+}
+
+/// A batch ends on a runtime that has nothing else to do: what waits elsewhere goes on there.
+#[test]
+fn batch_that_ends_on_a_runtime_that_stops_leaves_nobody_waiting() {
+    for count in [2, 3] {
+        let test = Test::new(Duration::from_millis(20), one_lane());
+        let stops = current_thread();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                // The batch after the lone call is under way.
+                while test.echo.batches().len() < 2 {
+                    std::thread::yield_now();
+                }
+                current_thread().block_on(test.coalescer.call(call(9), Instant::now() + SOON))
+            });
+            // Not as tasks: the runtime stops as soon as the last is answered.
+            let answers = stops.block_on(async {
+                let [one, two, three] =
+                    [0, 1, 2].map(|number| test.coalescer.call(call(number), Instant::now() + SOON));
+                match count {
+                    2 => Vec::from(<[_; 2]>::from(tokio::join!(one, two))),
+                    _ => Vec::from(<[_; 3]>::from(tokio::join!(one, two, three))),
+                }
+            });
+            assert!(answers.into_iter().eq((0..count).map(Ok)));
+            assert_eq!(other.join().unwrap(), Ok(9), "{count}");
+        });
+        drop(stops);
+    }
+}
+
+/// A task waits for a lane where nobody waits for a call any more, and nobody drives it.
+#[test]
+fn task_that_stands_still_is_replaced() {
+    let test = Test::new(Duration::from_millis(1), Limits::default().with_lanes(2));
+    test.echo.lanes.forget_permits(1000);
+    let (stops, other) = (current_thread(), current_thread());
+    let given_up = stops.block_on(async {
+        let [one, two] = [0, 1].map(|number| test.coalescer.call(call(number), Instant::now() + SOON));
+        tokio::time::timeout(Duration::from_millis(20), async { tokio::join!(one, two) }).await
+    });
+    assert!(given_up.is_err());
+    // For each of the two that stand still, and for this one.
+    test.echo.lanes.add_permits(3);
+    let answer = other.block_on(test.coalescer.call(call(2), Instant::now() + SOON));
+    assert_eq!(answer, Ok(2));
+    // Those take nothing from anybody when they go on.
+    stops.block_on(async {
+        settle().await;
+        let answer = test.coalescer.call(call(3), Instant::now() + SOON).await;
+        assert_eq!(answer, Ok(3));
+    });
+    assert_eq!(test.echo.batches(), [vec![2], vec![3]]);
     other.block_on(test.coalescer.close());
 }
 

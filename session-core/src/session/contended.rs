@@ -11,10 +11,11 @@ use std::{
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    SessionError, Sessions,
-    tests::{Fate, Op, Scripted, add_one, count, counter, stored_id},
+    ClientAction, Session, SessionError, Sessions,
+    interleavings::StillClock,
+    tests::{Fate, Op, Scripted, ada, add_one, count, counter, stored_id},
 };
-use crate::{MemoryStore, SessionId};
+use crate::{MemoryStore, SessionId, SessionStore};
 
 const LATENCY: Duration = Duration::from_millis(1);
 
@@ -173,4 +174,74 @@ async fn nobody_waits_long_behind_a_call_that_hangs() {
     hanging.abort();
     assert!(hanging.await.unwrap_err().is_cancelled());
     assert_eq!(format!("{:?}", sessions.inner.turns), "Turns(0)");
+}
+
+/// Each of those that come late for a renewal finds so out by itself.
+#[tokio::test(start_paused = true)]
+async fn renewal_that_is_due_makes_no_queue() {
+    const REQUESTS: u32 = 40;
+    let clock = Arc::new(StillClock::default());
+    let store = Scripted::new(MemoryStore::builder().clock(clock.clone()).build().unwrap());
+    store.latency(LATENCY);
+    let sessions = Sessions::builder(store).clock(clock.clone()).build().unwrap();
+    let session = sessions.open(None);
+    session.log_in(ada()).await.unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+    clock.0.fetch_add(20 * 60_000, Ordering::Relaxed);
+    let begun = Instant::now();
+    let requests: JoinSet<_> = (0..REQUESTS)
+        .map(|_| {
+            let (sessions, id) = (sessions.clone(), id.clone());
+            async move {
+                let session = sessions.open(Some(id));
+                assert_eq!(session.subject().await.unwrap(), Some(ada()));
+                let committed = session.commit().await.unwrap();
+                matches!(committed.client, ClientAction::Store { .. })
+            }
+        })
+        .collect();
+    let renewed = requests.join_all().await.into_iter().filter(|renewed| *renewed);
+    assert_eq!(renewed.count(), 1);
+    // To load, to create, to retire, to follow (two) and to delete.
+    assert!(begun.elapsed() <= 20 * LATENCY, "{:?}", begun.elapsed());
+}
+
+/// What the handler sees was made of an older state: that the newest one happens to look the same says nothing.
+#[tokio::test(start_paused = true)]
+async fn commit_that_was_contended_may_be_repeated() {
+    let store = Scripted::new(MemoryStore::new());
+    let [sessions, others] = [store.clone() as Arc<dyn SessionStore>, store.memory()]
+        .map(|store| Sessions::builder(store).build().unwrap());
+    let session = sessions.open(None);
+    session.insert("lit", &false).await.unwrap();
+    let id = stored_id(session.commit().await.unwrap());
+
+    let flip = async |session: &Session| {
+        let flipped = session.update("lit", |lit: Option<bool>| !lit.unwrap_or_default());
+        flipped.await.unwrap();
+    };
+    let session = sessions.open(Some(id.clone()));
+    flip(&session).await;
+    let overtaken = store.clone();
+    let other = (others.clone(), id.clone());
+    store.script(move |op| {
+        if op != Op::Update {
+            return Fate::Works;
+        }
+        let (others, id) = other.clone();
+        overtaken.interlude(async move {
+            let session = others.open(Some(id));
+            flip(&session).await;
+            let _ = session.commit().await.unwrap();
+        });
+        Fate::Overtaken
+    });
+    let contended = session.commit().await;
+    let Err(SessionError::Contended { attempts }) = contended else {
+        panic!("{contended:?}");
+    };
+    store.down(false);
+    let _ = session.commit().await.unwrap();
+    let lit = others.open(Some(id)).get::<bool>("lit").await.unwrap();
+    assert_eq!(lit, Some(attempts % 2 == 0), "one more than {attempts} flips");
 }

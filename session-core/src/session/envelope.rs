@@ -133,7 +133,7 @@ pub(super) fn encode_live(live: &Live) -> Vec<u8> {
         out.extend(number.to_le_bytes());
     }
     out.extend(live.renewals.to_le_bytes());
-    // The counts are bounded where they grow: by push_write, and by the check of names and sizes at insert.
+    // The counts are bounded where they grow: by `Writes::push`, and by the check of names and sizes at insert.
     out.push(live.writes.len() as u8);
     for write in live.writes.iter() {
         out.extend(write);

@@ -97,6 +97,8 @@ impl Sessions {
             store,
             renew_every: None,
             per_subject: None,
+            // Versions of another store mean nothing in this one.
+            turns: Arc::default(),
             carried: true,
             ..(*self.inner).clone()
         };

@@ -3,7 +3,7 @@
 //! Round trips: unused 0; read 1, and at most once per slack 1 more after the response; changed 2; renewed 3; a log-in
 //! where sessions per subject are limited 1 more, and at the limit 1 for each session of the subject and for each ended;
 //! each retired id that is followed 1 more; ended 1 once loaded, else 2; each race that is lost 2 more. Writers of one process
-//! wait for each other instead: see `turns`.
+//! wait for each other then: see `turns`.
 
 mod load;
 mod log_out;
@@ -193,11 +193,13 @@ impl State {
         client::reserve(&self.view().live, self.client)
     }
 
-    /// Whether the changes, all together, make a difference to what was loaded.
+    /// Whether the changes, all together, make a difference to what was loaded. To a newer state, which an earlier commit met and
+    /// could not write over, they may, whatever the view shows.
     fn is_changed(&self, loaded: &Loaded) -> bool {
         // Without changes the handler sees what was loaded: nothing need be compared.
         !self.changes.is_empty()
-            && (self.view().live.attributes != loaded.live.attributes
+            && (self.view_is_behind
+                || self.view().live.attributes != loaded.live.attributes
                 || self.view().subject != loaded.subject)
     }
 
@@ -419,7 +421,7 @@ struct Attempts {
     lost: u32,
     /// The key under which another was faster.
     raced: Option<SessionKey>,
-    /// Held from the first lost race on, until the operation ends.
+    /// Held until the operation ends, by a write that found others waiting, and from the first lost race on.
     turn: Option<Turn>,
 }
 
@@ -440,8 +442,8 @@ impl Attempts {
         self.count()
     }
 
-    /// Waits for the other writers of this process. Who has the turn already, or waited too long for it, has lost to another
-    /// process: then a random time of at most 1, 2, 4 … 32 ms, since callers that were in step would collide again.
+    /// Waits for the other writers of this process. Who has the turn already, or waited too long for it, has lost to others than
+    /// those: then a random time of at most 1, 2, 4 … 32 ms, since callers that were in step would collide again.
     async fn in_turn(&mut self, turns: &Arc<Turns>, key: &SessionKey) -> Result<(), SessionError> {
         if self.turn.is_none() {
             self.turn = turns.wait(key).await;

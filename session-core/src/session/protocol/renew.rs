@@ -136,11 +136,11 @@ impl Inner {
                     let renewed_by_another = newer.key != old.key;
                     state.overtaken_by(newer);
                     if renewed_by_another && cause == Cause::Periodic {
+                        // What is left to do is under other keys.
+                        attempts.turn = None;
                         // The other's response carries the new id; this one carries none.
                         self.discard(&current).await;
                         state.renewal = None;
-                        // What is left to write is under another key.
-                        attempts.turn = None;
                         return if state.changes.is_empty() {
                             Ok(())
                         } else {
@@ -255,7 +255,7 @@ impl Inner {
         };
         match error.kind() {
             ErrorKind::NotFound => return Ok(Step::Gone),
-            ErrorKind::Conflict => attempts.in_turn(&self.turns, &old.key).await?,
+            ErrorKind::Conflict => {}
             ErrorKind::Unavailable if planted!(self, UndoOnLostReply) => return Ok(Step::Gone),
             ErrorKind::Unavailable => attempts.after_loss(error.clone()).await?,
             // The store refused outright (full, corrupt): the renewal did not happen.
@@ -265,7 +265,12 @@ impl Inner {
             }
         }
         // Nothing is deleted while it is unknown whether the old key names the new one.
-        let chain = self.follow_grace(old.key).await?;
+        let mut chain = self.follow_grace(old.key).await?;
+        // Whoever comes too late for a renewal that was due wants nothing more of the old key, and need not wait.
+        if error.kind() == ErrorKind::Conflict && chain.links.is_empty() && chain.end.is_some() {
+            attempts.in_turn(&self.turns, &old.key).await?;
+            chain = self.follow_grace(old.key).await?;
+        }
         if chain
             .links
             .first()

@@ -1,9 +1,9 @@
-//! Writers of one session in this process, one after the other.
+//! Writers of one session in this process that have met, one after the other.
 //!
 //! Of many requests that write one session at once, one wins each race, and all others ask the store again, for
-//! nothing. So who has lost a race waits for a turn, and so does who comes while others wait; whoever has written leaves
-//! what the store holds now to the next, who need not ask. That is a hint: the store compares versions in any case, and
-//! writers in other processes know nothing of it.
+//! nothing. So who has lost a race waits for a turn, and so does a plain write that comes while others wait; whoever has
+//! written leaves what the store holds now to the next, who need not ask. That is a hint: the store compares versions in any
+//! case, and writers in other processes know nothing of it.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -24,8 +24,8 @@ use crate::{SessionKey, Version};
 /// late each time.
 const MOST_IN_A_ROW: u32 = 4;
 
-/// The longest wait: the calls of whoever has the turn may take as long as the store's deadline allows, and those behind
-/// would have to wait for all of them.
+/// The longest wait before an attempt: the calls of whoever has the turn may take as long as the store's deadline allows, and
+/// those behind would have to wait for all of them.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The sessions whose writers have met.
@@ -49,6 +49,8 @@ struct Left {
 /// Held by the one who may write.
 pub(super) struct Turn {
     left: OwnedMutexGuard<Left>,
+    /// What the one before left. It goes with this turn, even unused: the next may write meanwhile.
+    hint: Option<Found>,
     /// Whether others had theirs while this one was waited for.
     waited: bool,
     by_hint: bool,
@@ -107,7 +109,7 @@ impl fmt::Debug for Turns {
 impl Place {
     async fn turn(self) -> Option<Turn> {
         let queue = self.queue.clone()?;
-        let (left, waited) = match queue.clone().try_lock_owned() {
+        let (mut left, waited) = match queue.clone().try_lock_owned() {
             Ok(left) => (left, false),
             // The interleavings are explored without a runtime.
             Err(_) if tokio_is_running() => {
@@ -117,6 +119,7 @@ impl Place {
             Err(_) => (queue.lock_owned().await, true),
         };
         Some(Turn {
+            hint: left.found.take(),
             left,
             waited,
             by_hint: false,
@@ -147,7 +150,7 @@ impl Turn {
 
     /// What the store holds under `key` if only this process has written; `None` if nobody knows, or if it is `known`.
     pub(super) fn newest(&mut self, key: &SessionKey, known: Version) -> Option<Found> {
-        let found = self.left.found.take();
+        let found = self.hint.take();
         let is_of_use = *key == self.place.key && self.left.in_a_row < MOST_IN_A_ROW;
         let found = found.filter(|found| is_of_use && found.version != known);
         self.by_hint = found.is_some();
@@ -191,23 +194,33 @@ mod tests {
     /// A session that was renewed meanwhile is written under another key. A store may count versions for each key, and under the old
     /// one there is something else.
     #[tokio::test]
-    async fn what_is_left_is_of_one_key() {
+    async fn what_is_left_is_of_one_key_and_for_the_next_alone() {
         let [old, new] = [0, 1].map(|byte| SessionKey::from_bytes([byte; 32]));
         let known = Version::from_bytes([0; 16]);
         let turns = Arc::new(Turns::default());
-        let mut turn = turns.wait(&old).await.unwrap();
-        let next = turns.place(&old, turns.queues()[&old].clone());
-        turn.leave(&new, &found(1));
-        assert!(turn.newest(&old, known).is_none());
-        turn.leave(&old, &found(2));
-        assert!(turn.newest(&new, known).is_none());
-        turn.leave(&old, &found(3));
-        drop(turn);
-        let mut turn = next.turn().await.unwrap();
-        assert!(
-            turn.newest(&old, known)
-                .is_some_and(|left| left.version == found(3).version)
-        );
-        assert!(turn.newest(&old, known).is_none(), "taken");
+        let turn = async || turns.wait(&old).await.unwrap();
+        let mut first = turn().await;
+        let waits = turns.place(&old, turns.queues()[&old].clone());
+        first.leave(&new, &found(1));
+        drop(first);
+        let mut second = turn().await;
+        assert!(second.newest(&old, known).is_none());
+        second.leave(&old, &found(2));
+        drop(second);
+        let mut third = turn().await;
+        assert!(third.newest(&new, known).is_none());
+        third.leave(&old, &found(3));
+        drop(third);
+        let mut fourth = turn().await;
+        let left = fourth.newest(&old, known).map(|left| left.version);
+        assert_eq!(left, Some(found(3).version));
+        assert!(fourth.newest(&old, known).is_none(), "taken");
+        fourth.leave(&old, &found(4));
+        drop(fourth);
+        // It may have written, and nobody knows what.
+        drop(turn().await);
+        assert!(turn().await.newest(&old, known).is_none());
+        drop(waits);
+        assert_eq!(format!("{turns:?}"), "Turns(0)");
     }
 }
