@@ -345,24 +345,15 @@ impl Writes {
         Ok(answers.collect())
     }
 
-    /// The answers to calls for which nothing was done. Whatever goes wrong here is theirs: the others are done, and must
-    /// hear of it.
+    /// The answers to calls for which nothing was done: why, or what becomes of them after all. Whatever goes wrong here is
+    /// theirs: the others are done, and must hear of it.
     async fn answers_to(&self, lane: &mut Lane, calls: &[&Write]) -> Vec<Result<Answer, Failure>> {
-        match self.why(lane, calls).await {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            // The disk is full, say.
-            Err(Failure::Refused(error)) => calls
-                .iter()
-                .map(|_| Err(Failure::Refused(error.clone())))
-                .collect(),
-            // They may be tried again, for nothing was done.
-            Err(Failure::Lost(_) | Failure::Busy) => calls.iter().map(|_| Ok(Answer::Busy)).collect(),
-        }
-    }
-
-    /// Why nothing was done for these calls, or what becomes of them after all.
-    async fn why(&self, lane: &mut Lane, calls: &[&Write]) -> Result<Vec<Answer>, Failure> {
-        let heads = look(lane, calls).await?;
+        let heads = match look(lane, calls).await {
+            Ok(heads) => heads,
+            // They may be tried again, for still nothing was done.
+            Err(Failure::Lost(_) | Failure::Busy) => return calls.iter().map(|_| Ok(Answer::Busy)).collect(),
+            Err(refused) => return calls.iter().map(|_| Err(refused.clone())).collect(),
+        };
         if self.kind == Kind::Create {
             return self.create_over(lane, calls, heads).await;
         }
@@ -375,32 +366,34 @@ impl Writes {
                 // It is what the call wants: locked by another transaction, or there since a moment ago.
                 (Some(_), _) => Answer::Busy,
             });
-        Ok(told.collect())
+        told.map(Ok).collect()
     }
 
-    /// Creates where an expired record is in the way, which is rare: so the others need not look for it.
+    /// Creates where an expired record is in the way, which is rare: so the others need not look for it. Where that ends
+    /// without a reply it may be done, and must not be tried again.
     async fn create_over(
         &self,
         lane: &mut Lane,
         calls: &[&Write],
         heads: Vec<Option<Bytes>>,
-    ) -> Result<Vec<Answer>, Failure> {
+    ) -> Vec<Result<Answer, Failure>> {
         let free = calls.iter().zip(&heads).filter(|(_, head)| head.is_none());
         let free: Vec<&Write> = free.map(|(call, _)| *call).collect();
-        let mut done = match free.is_empty() {
-            true => Vec::new(),
-            false => {
-                self.ask(lane, &self.node.statements.replace_expired, &free)
-                    .await?
-            }
-        }
-        .into_iter();
-        let told = heads.into_iter().map(|head| match head {
-            Some(head) => Answer::Verdict(Verdict::Seen(head)),
-            None if done.next() == Some(true) => Answer::Verdict(Verdict::Done),
-            None => Answer::Busy,
+        let done = match free.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.ask(lane, &self.node.statements.replace_expired, &free).await,
+        };
+        let mut done = done.map(Vec::into_iter);
+        let told = heads.into_iter().map(|head| match (head, &mut done) {
+            (Some(head), _) => Ok(Answer::Verdict(Verdict::Seen(head))),
+            (None, Ok(done)) => Ok(match done.next() {
+                Some(true) => Answer::Verdict(Verdict::Done),
+                _ => Answer::Busy,
+            }),
+            // The disk is full, say.
+            (None, Err(failure)) => Err(failure.clone()),
         });
-        Ok(told.collect())
+        told.collect()
     }
 
     /// Which of the calls were done.

@@ -7,6 +7,9 @@ use crate::ConfigError;
 /// Bytes of a name: the server would cut a longer one, and ours get an ending.
 const LONGEST: usize = 48;
 
+/// The ending of the name of the table beside it.
+const HISTORY: &str = "_migrations";
+
 /// Where the records are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
@@ -26,6 +29,11 @@ impl Table {
     /// As it stands in a statement.
     pub(crate) fn quoted(&self) -> String {
         self.beside("")
+    }
+
+    /// Where the versions of the table are noted, as it stands in a statement.
+    fn history(&self) -> String {
+        self.beside(HISTORY)
     }
 
     /// The name of what belongs to the table, in its schema.
@@ -93,31 +101,28 @@ pub(crate) async fn migrate(
     }
     let steps = migrations(table, unlogged);
     let latest = i32::try_from(steps.len()).unwrap_or(i32::MAX);
-    let history = table.beside("_migrations");
     // Who may not change tables can still use one that is as it must be.
-    if version(connection, &history).await? == latest {
+    if version(connection, table).await? == latest {
         return Ok(());
     }
     let mut transaction = connection.begin().await?;
-    // Of this transaction, so that it works through a pooler; by the name, so that other tables do not wait.
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('session-postgres ' || $1, 0))")
-        .bind(table.quoted())
-        .execute(&mut *transaction)
-        .await?;
-    if let Some(schema) = &table.schema {
-        let there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
-            .bind(quote(schema))
-            .fetch_one(&mut *transaction)
-            .await?;
-        if !there {
+    // By the name, so that other tables do not wait.
+    lock(&mut transaction, table.quoted()).await?;
+    if let Some(schema) = &table.schema
+        && !has_schema(&mut transaction, schema).await?
+    {
+        // Who makes another table in it may be making it. Always locked after the table, so that no two wait for each other.
+        lock(&mut transaction, format!("schema {}", quote(schema))).await?;
+        if !has_schema(&mut transaction, schema).await? {
             run(&mut transaction, format!("CREATE SCHEMA {}", quote(schema))).await?;
         }
     }
     // Somebody may have been faster.
-    let begun = version(&mut transaction, &history).await?;
+    let begun = version(&mut transaction, table).await?;
     if begun > latest {
         return Err(Unfit::Newer(begun));
     }
+    let history = table.history();
     run(
         &mut transaction,
         format!(
@@ -144,16 +149,39 @@ async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Err
         .map(drop)
 }
 
+/// Until the end of the transaction, so that it works through a pooler.
+async fn lock(connection: &mut PgConnection, name: String) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('session-postgres ' || $1, 0))")
+        .bind(name)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// As [`version`], this reads the catalog itself. `to_regclass` and `to_regnamespace` ask a cache of the connection, which
+/// still says no if somebody else made it while this transaction waited for a lock.
+async fn has_schema(connection: &mut PgConnection, schema: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)")
+        .bind(schema)
+        .fetch_one(connection)
+        .await
+}
+
 /// 0: there is no table yet.
-async fn version(connection: &mut PgConnection, history: &str) -> Result<i32, sqlx::Error> {
-    let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(history)
-        .fetch_one(&mut *connection)
-        .await?;
+async fn version(connection: &mut PgConnection, table: &Table) -> Result<i32, sqlx::Error> {
+    let there: bool = sqlx::query_scalar(
+        "SELECT EXISTS (
+             SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relname = $1 AND CASE WHEN $2::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = $2 END)",
+    )
+    .bind(format!("{}{HISTORY}", table.name))
+    .bind(&table.schema)
+    .fetch_one(&mut *connection)
+    .await?;
     if !there {
         return Ok(0);
     }
-    let sql = format!("SELECT coalesce(max(version), 0) FROM {history}");
+    let sql = format!("SELECT coalesce(max(version), 0) FROM {}", table.history());
     let row = sqlx::query(AssertSqlSafe(sql))
         .fetch_one(&mut *connection)
         .await?;

@@ -9,6 +9,9 @@ use session_testbed::{Counted, PostgresServer, Version};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
+/// For a machine whose disk is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 #[test]
 fn calls_of_one_caller() {
     let runtime = Counted::new().unwrap();
@@ -18,7 +21,12 @@ fn calls_of_one_caller() {
             .max_connections(2)
             .connect_lazy(server.url())
             .unwrap();
-        let store = PostgresStore::builder(pool).build().unwrap();
+        let store = PostgresStore::builder(pool)
+            .read_deadline(PATIENCE)
+            .write_deadline(PATIENCE)
+            .connect_deadline(PATIENCE)
+            .build()
+            .unwrap();
         store.migrate().await.unwrap();
         store
     });

@@ -156,6 +156,49 @@ async fn nodes_that_start_at_once_make_one_table() {
     assert_eq!(number(&pool(server.url()), noted).await, 1);
 }
 
+/// Where a connection has asked for a table before it waits for those who make it, it must not trust what it remembers.
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_at_once_make_what_is_not_there() {
+    let pool = pool(server().await.url());
+    for round in 0..20 {
+        let (schema, other) = (format!("at once {round}"), format!("other {round}"));
+        let table = format!("at_once_{round}");
+        let migrations = [
+            // One table of the schema that is there.
+            (None, &*table),
+            (None, &*table),
+            (None, &*table),
+            // Several of a schema that is not, and one of them twice.
+            (Some(&schema), "a"),
+            (Some(&schema), "b"),
+            (Some(&schema), "b"),
+            // The same names elsewhere.
+            (Some(&other), "a"),
+            (Some(&other), &*table),
+        ]
+        .map(|(schema, table)| {
+            let builder = PostgresStore::builder(pool.clone())
+                .table(table)
+                .connect_deadline(PATIENCE);
+            let store = match schema {
+                Some(schema) => builder.schema(schema),
+                None => builder,
+            }
+            .build()
+            .unwrap();
+            tokio::spawn(async move { store.migrate().await })
+        });
+        for migration in migrations {
+            migration.await.unwrap().unwrap();
+        }
+        let made = format!(
+            "SELECT count(*) FROM pg_tables WHERE schemaname IN (current_schema(), '{schema}', '{other}')
+             AND tablename IN ('a', 'b', '{table}')"
+        );
+        assert_eq!(number(&pool, &made).await, 5);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn table_of_a_newer_version_and_other_isolation_are_clear_errors() {
     let server = PostgresServer::start(Version::V17, &["fsync=off"]).await.unwrap();

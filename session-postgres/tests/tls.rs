@@ -15,7 +15,8 @@ async fn sessions_are_kept_by_tls_and_a_certificate_of_nobody_is_refused_when_ve
     let server = PostgresServer::start_with_tls(Version::V17, &certificate, &key, &[])
         .await
         .unwrap();
-    let store = PostgresStore::connect(&format!("{}?sslmode=require", server.url()))
+    let patient = "read_ms=10000&write_ms=10000&connect_ms=10000";
+    let store = PostgresStore::connect(&format!("{}?sslmode=require&{patient}", server.url()))
         .await
         .unwrap();
     let key = SessionId::random().unwrap().key("tls");

@@ -2,6 +2,7 @@
 
 mod behind;
 mod killed;
+mod messages;
 mod wire;
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
@@ -90,10 +91,7 @@ impl<const VERSION: u32> Backend for On<VERSION> {
     }
 
     async fn unreachable(&self) -> Option<Arc<dyn SessionStore>> {
-        // Free a moment ago, and far from the ports that a system gives out next.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
-        let nobody = listener.local_addr().ok()?;
-        drop(listener);
+        let nobody = ([127, 0, 0, 1], session_testbed::free_port().ok()?).into();
         let options = at(&self.options, nobody);
         Some(Arc::new(PostgresStore::new(lazily(options, CONNECTIONS))))
     }

@@ -9,7 +9,7 @@ use session_conformance::{BoxError, Wire, async_trait};
 use session_core::SessionStore;
 use session_postgres::sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::{CONNECTIONS, SHORT, at, built, lazily};
+use super::{CONNECTIONS, SHORT, at, built, lazily, messages::reply_len};
 
 pub(crate) struct Clear {
     options: PgConnectOptions,
@@ -33,26 +33,8 @@ impl Wire for Clear {
         vec![self.server]
     }
 
-    /// What a server says until it waits for the client: messages (a letter, and the length of the rest in four bytes) up
-    /// to `ReadyForQuery`, a question about the password, or a refusal that ends the connection:
-    /// <https://www.postgresql.org/docs/17/protocol-message-formats.html>
     fn reply_len(&self, bytes: &[u8]) -> Option<usize> {
-        let mut at = 0;
-        loop {
-            let head = bytes.get(at..at + 5)?;
-            let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-            let end = at + 1 + length;
-            let message = bytes.get(at..end)?;
-            at = end;
-            match message[0] {
-                b'Z' => return Some(end),
-                // 0 is AuthenticationOk and 12 AuthenticationSASLFinal, after which the server goes on by itself.
-                b'R' if !matches!(message.get(5..9), Some([0, 0, 0, 0 | 12])) => return Some(end),
-                // The connection ends with it.
-                b'E' if message.windows(7).any(|part| part == b"SFATAL\0") => return Some(end),
-                _ => {}
-            }
-        }
+        reply_len(bytes)
     }
 
     async fn open(&self, namespace: &str, to: &[SocketAddr]) -> Result<Arc<dyn SessionStore>, BoxError> {
