@@ -10,13 +10,10 @@ use tokio::time::Instant;
 
 use crate::{
     error::{self, Failure},
-    node::{Lane, Node, Query, pause},
+    node::{Lane, Lock, Node, Query, READERS, pause},
     plan::{Change, Deed, Found, Life, Verdict, Write, plan},
     store::now,
 };
-
-/// Reads at once, on connections of their own.
-const READERS: usize = 4;
 
 /// What a file has under a key: value and end.
 pub(crate) type Kept = Option<(Bytes, i64)>;
@@ -43,6 +40,7 @@ pub(crate) enum Answer {
 }
 
 pub(crate) struct Calls {
+    node: Arc<Node>,
     loads: Coalescer<Loads>,
     writes: Coalescer<Writes>,
 }
@@ -51,6 +49,7 @@ impl Calls {
     pub(crate) fn new(node: &Arc<Node>) -> Self {
         let limits = Limits::default();
         Self {
+            node: Arc::clone(node),
             loads: Coalescer::new(Loads(Arc::clone(node)), limits.with_lanes(READERS)),
             // SQLite has one writer at a time.
             writes: Coalescer::new(Writes(Arc::clone(node)), limits.with_lanes(1)),
@@ -65,28 +64,34 @@ impl Calls {
                 // A file that is being recovered, or closed by its last process.
                 Ok(Err(Failure::Busy)) if Instant::now() < deadline => pause().await,
                 Ok(Err(failure)) => return Err(failure.into()),
-                Err(unsent) => return Err(of_unsent(unsent, length)),
+                // Reads wait for no lock.
+                Err(unsent) => return Err(of_unsent(unsent, length, Lock::Free)),
             }
         }
     }
 
     pub(crate) async fn write(&self, call: Call, length: Duration) -> Result<Answer, Error> {
-        let deadline = Instant::now() + length;
-        match self.writes.call(call, deadline).await {
+        let begin = Instant::now();
+        match self.writes.call(call, begin + length).await {
             Ok(answer) => answer.map_err(Error::from),
-            Err(unsent) => Err(of_unsent(unsent, length)),
+            Err(unsent) => Err(of_unsent(unsent, length, self.node.lock_since(begin))),
         }
     }
 }
 
-fn of_unsent(unsent: Unsent<Error>, length: Duration) -> Error {
-    match unsent {
-        Unsent::NoLane(error) => error,
-        Unsent::NotSent => error::unavailable(format!(
-            "not begun within {length:?}: another process keeps the file locked, or the disk is slow"
+/// A write may wait for the lock before it is sent or after: what it met of it tells who kept it waiting.
+fn of_unsent(unsent: Unsent<Error>, length: Duration, lock: Lock) -> Error {
+    match (unsent, lock) {
+        (Unsent::NoLane(error), _) => error,
+        (Unsent::NotSent | Unsent::NotAnswered, Lock::Kept) => error::locked(),
+        (Unsent::NotSent, _) => error::not_begun(length),
+        (Unsent::NotAnswered, Lock::Met) => error::unavailable(format!(
+            "not ended within {length:?}: another process kept the file locked for a while, or the disk is slow"
         )),
-        Unsent::NotAnswered => error::unavailable(format!("not ended within {length:?}: the disk is slow")),
-        other => error::unavailable(other.to_string()),
+        (Unsent::NotAnswered, Lock::Free) => {
+            error::unavailable(format!("not ended within {length:?}: the disk is slow"))
+        }
+        (other, _) => error::unavailable(other.to_string()),
     }
 }
 
@@ -191,7 +196,7 @@ impl Carrier for Writes {
     }
 
     async fn carry(&self, mut lane: Lane, calls: Vec<Call>) -> Vec<Self::Answer> {
-        self.0.collected(calls.len());
+        lane.collected(calls.len());
         if lane.is_idle()
             && let [Call::Write(write)] = &calls[..]
         {
@@ -200,7 +205,7 @@ impl Carrier for Writes {
                     lane.keep();
                     return vec![Ok(Answer::Verdict(Verdict::Done))];
                 }
-                // Why not is found out below, where others are waited for, too.
+                // Nothing was written. Why not is found out below, where others are waited for, too.
                 Ok(false) | Err(Failure::Busy) => {}
                 Err(failure) => return vec![Err(failure)],
             }
@@ -370,9 +375,22 @@ pub(crate) fn hour(end: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use session_core::{Record, SessionId, Version, head};
+    use sqlx::{Connection, SqlSafeStr};
 
     use super::*;
     use crate::{BACKEND, Synchronous};
+
+    fn key() -> SessionKey {
+        SessionId::random().unwrap().key("test")
+    }
+
+    fn life(key: &SessionKey, version: Version) -> Life {
+        Life {
+            value: Bytes::from(head::seal(BACKEND, key, version, &Record::new("a cart")).unwrap()),
+            subject: None,
+            ttl: 60_000,
+        }
+    }
 
     /// A caller cannot tell whether a write was one statement, so nothing else shows that it can be.
     #[tokio::test]
@@ -387,13 +405,9 @@ mod tests {
             Synchronous::default(),
             None,
         ));
-        let key = SessionId::random().unwrap().key("test");
+        let key = key();
+        let life = |version| life(&key, version);
         let [first, second] = [(); 2].map(|()| Version::random().unwrap());
-        let life = |version| Life {
-            value: Bytes::from(head::seal(BACKEND, &key, version, &Record::new("a cart")).unwrap()),
-            subject: None,
-            ttl: 60_000,
-        };
         let nothing = Write {
             key,
             deed: Deed::Delete(None),
@@ -412,6 +426,77 @@ mod tests {
             lane.keep();
         }
         drop(node);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// What comes after `Busy` takes it so. The number that is asked for is made another file's here, which is locked.
+    #[tokio::test]
+    async fn write_that_is_alone_and_busy_wrote_nothing() {
+        let folder = std::env::temp_dir().join(format!("session-sqlite-busy-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let locked = folder.join("locked.db");
+        let mut other = sqlx::SqliteConnection::connect_with(
+            &sqlx::sqlite::SqliteConnectOptions::new()
+                .filename(&locked)
+                .create_if_missing(true),
+        )
+        .await
+        .unwrap();
+        sqlx::raw_sql("CREATE TABLE x (x)")
+            .execute(&mut other)
+            .await
+            .unwrap();
+
+        let path = folder.join("s.db");
+        let long = Duration::from_secs(60);
+        let node = || Node::new(path.clone(), long, long, Synchronous::default(), None);
+        let calls = Calls::new(&Arc::new(node()));
+        let (there, new) = (key(), key());
+        let [first, second] = [(); 2].map(|()| Version::random().unwrap());
+        let create = Write {
+            key: there,
+            deed: Deed::Create(life(&there, first)),
+        };
+        calls.write(Call::Write(create), long).await.unwrap();
+        let before = calls.load(there, long).await.unwrap();
+
+        let mut node = node();
+        let alone_statements = &mut node.statements.alone;
+        for sql in [
+            &mut alone_statements.create,
+            &mut alone_statements.update,
+            &mut alone_statements.touch,
+            &mut alone_statements.delete,
+        ] {
+            let of_locked = sql
+                .as_str()
+                .replace("PRAGMA data_version", "PRAGMA locked.data_version");
+            assert_ne!(of_locked, sql.as_str());
+            *sql = sqlx::AssertSqlSafe(of_locked).into_sql_str();
+        }
+        let mut lane = Arc::new(node).writer().await.unwrap();
+        lane.commit().await.unwrap();
+        let attach = sqlx::query("ATTACH ? AS locked").bind(locked.to_str().unwrap().to_owned());
+        lane.run(attach).await.unwrap();
+        sqlx::raw_sql("BEGIN EXCLUSIVE")
+            .execute(&mut other)
+            .await
+            .unwrap();
+        for (key, deed) in [
+            (new, Deed::Create(life(&new, first))),
+            (there, Deed::Touch(90_000)),
+            (
+                there,
+                Deed::Update(head::mark_of(&there, first), life(&there, second)),
+            ),
+            (there, Deed::Delete(None)),
+        ] {
+            let failure = alone(&mut lane, &Write { key, deed }).await.unwrap_err();
+            assert!(matches!(failure, Failure::Busy), "{failure:?}");
+            assert_eq!(calls.load(there, long).await.unwrap(), before);
+            assert_eq!(calls.load(new, long).await.unwrap(), None);
+        }
+        drop((calls, lane, other));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -1,5 +1,7 @@
 //! What SQLite said, in the words of the contract.
 
+use std::time::Duration;
+
 use session_core::{Error, ErrorKind};
 
 use crate::BACKEND;
@@ -7,7 +9,7 @@ use crate::BACKEND;
 /// Why a statement has no result.
 #[derive(Debug, Clone)]
 pub(crate) enum Failure {
-    /// Another process, or another store of this one, is writing.
+    /// Another process, or another store of this one, is writing. Nothing was written.
     Busy,
     /// There is no room. Nothing was written.
     Full,
@@ -38,6 +40,13 @@ pub(crate) fn unavailable(detail: impl Into<String>) -> Error {
 /// Until the deadline, another process was writing.
 pub(crate) fn locked() -> Error {
     unavailable("another process kept the file locked until the deadline")
+}
+
+/// Until the deadline, somebody was writing, who need not be another process: a write of this one may be on its way.
+pub(crate) fn not_begun(length: Duration) -> Error {
+    unavailable(format!(
+        "not begun within {length:?}: another process keeps the file locked, or the disk is slow"
+    ))
 }
 
 /// Characters of SQLite's text that are told.

@@ -42,7 +42,8 @@ impl Sized {
     }
 }
 
-/// One write each, if it can be done: a row if it was. Then a number that tells whether others have written since.
+/// One write each, if it can be done: a row if it was. Before it, a number that tells whether others have written since: were
+/// it asked for after the write, it might be `Busy` when the write is done.
 pub(crate) struct Alone {
     /// Key, value, subject, end and hour.
     pub(crate) create: SqlStr,
@@ -79,7 +80,7 @@ fn is_whole() -> String {
 impl Alone {
     fn new() -> Self {
         let begins = format!("substr(value, 1, {HEAD}) = ?3 AND {}", is_whole());
-        let of = |write: String| safe(format!("{write} RETURNING 1; PRAGMA data_version"));
+        let of = |write: String| safe(format!("PRAGMA data_version; {write} RETURNING 1"));
         let lives = "WHERE key = ?1 AND expires_at > ?2";
         Self {
             create: of(
@@ -184,11 +185,11 @@ mod tests {
         let alone = all.alone;
         statements.extend([alone.create, alone.update, alone.touch, alone.delete]);
         for statement in statements {
-            let (first, _) = statement
+            let (_, last) = statement
                 .as_str()
                 .split_once(';')
-                .unwrap_or((statement.as_str(), ""));
-            let explain = safe(format!("EXPLAIN QUERY PLAN {first}"));
+                .unwrap_or(("", statement.as_str()));
+            let explain = safe(format!("EXPLAIN QUERY PLAN {last}"));
             let plan: Vec<String> = sqlx::query(explain)
                 .fetch_all(&mut connection)
                 .await

@@ -8,7 +8,7 @@ use crate::{
     SqliteStore,
     carry::{Answer, Call},
     error::{self, Failure},
-    node::pause,
+    node::{READERS, pause},
     store::now,
 };
 
@@ -16,6 +16,12 @@ use crate::{
 impl Subjects for SqliteStore {
     async fn list(&self, subject: &Subject) -> Result<Vec<SessionKey>> {
         let deadline = Instant::now() + self.read;
+        let Ok(Ok(_place)) = timeout_at(deadline, self.node.lists.acquire()).await else {
+            return Err(error::unavailable(format!(
+                "not begun within {:?}: {READERS} other lists are under way",
+                self.read
+            )));
+        };
         let listed = async {
             loop {
                 let mut lane = self.node.reader().await?;
@@ -53,5 +59,40 @@ impl Subjects for SqliteStore {
             Answer::Count(count) => Ok(count),
             Answer::Verdict(_) => Err(error::unavailable("an answer belongs to another call")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use session_core::ErrorKind;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn list_that_finds_no_place_says_so() {
+        let folder = std::env::temp_dir().join(format!("session-sqlite-lists-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let length = Duration::from_millis(250);
+        let store = SqliteStore::builder(folder.join("s.db"))
+            .read_deadline(length)
+            .build()
+            .unwrap();
+        store.ready().await.unwrap();
+        let subject = Subject::new("ada").unwrap();
+        let others = store
+            .node
+            .lists
+            .acquire_many(u32::try_from(READERS).unwrap())
+            .await
+            .unwrap();
+        let late = store.list(&subject).await.unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::Unavailable);
+        assert!(late.to_string().contains("other lists"), "{late}");
+        drop(others);
+        assert_eq!(store.list(&subject).await.unwrap(), []);
+        drop(store);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

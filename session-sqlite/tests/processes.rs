@@ -52,9 +52,22 @@ fn file(name: &str) -> PathBuf {
     folder.join("s.db")
 }
 
-/// Adds to the counter, against whoever else does; its deadlines are the default ones.
+/// A store with deadlines for a machine whose disk is busy, and in which whoever never gets the lock would fail.
+async fn open(path: &Path) -> SqliteStore {
+    let long = Duration::from_secs(5);
+    let store = SqliteStore::builder(path)
+        .read_deadline(long)
+        .write_deadline(long)
+        .connect_deadline(long)
+        .build()
+        .unwrap();
+    store.ready().await.unwrap();
+    store
+}
+
+/// Adds to the counter, against whoever else does.
 async fn counts(path: &Path) {
-    let store = SqliteStore::open(path).await.unwrap();
+    let store = open(path).await;
     for _ in 0..INCREMENTS {
         loop {
             let stored = store.load(&counter()).await.unwrap().unwrap();
@@ -70,7 +83,7 @@ async fn counts(path: &Path) {
 
 /// Makes sessions until it is killed, and tells of each that was acknowledged.
 async fn creates(path: &Path) {
-    let store = SqliteStore::open(path).await.unwrap();
+    let store = open(path).await;
     loop {
         let id = SessionId::random().unwrap();
         let key = id.key("test");
@@ -84,7 +97,7 @@ async fn creates(path: &Path) {
 
 async fn no_increment_of_several_processes_is_lost() {
     let path = file("counts");
-    let store = SqliteStore::open(&path).await.unwrap();
+    let store = open(&path).await;
     store.create(&counter(), &Record::new("0"), HOUR).await.unwrap();
     let children: Vec<Child> = (0..PROCESSES).map(|_| start("counts", &path)).collect();
     for mut child in children {
@@ -107,7 +120,7 @@ async fn killed_process_loses_nothing_it_acknowledged() {
             child.wait().unwrap();
             told.extend(lines.map_while(Result::ok).filter(|line| line.len() == 64));
         }
-        let store = SqliteStore::open(&path).await.unwrap();
+        let store = open(&path).await;
         for line in &told {
             let byte = |at: usize| u8::from_str_radix(&line[2 * at..2 * at + 2], 16).unwrap();
             let key = SessionKey::from_bytes(std::array::from_fn(byte));

@@ -3,10 +3,11 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use session_core::{ErrorKind, Record, SessionId, SessionKey, SessionStore};
+use session_core::{ErrorKind, Record, SessionId, SessionKey, SessionStore, Subject, Subjects};
 use session_sqlite::{
     SqliteStore,
     sqlx::{self, Connection, SqliteConnection},
@@ -26,6 +27,19 @@ fn key() -> SessionKey {
     SessionId::random().unwrap().key("test")
 }
 
+/// A store with deadlines for a machine whose disk is busy.
+async fn open(path: impl AsRef<Path>) -> SqliteStore {
+    let long = Duration::from_secs(10);
+    let store = SqliteStore::builder(path)
+        .read_deadline(long)
+        .write_deadline(long)
+        .connect_deadline(long)
+        .build()
+        .unwrap();
+    store.ready().await.unwrap();
+    store
+}
+
 async fn refusal(path: &Path) -> session_core::Error {
     SqliteStore::open(path).await.map(drop).unwrap_err()
 }
@@ -34,16 +48,10 @@ async fn refusal(path: &Path) -> session_core::Error {
 async fn a_store_that_is_opened_again_knows_its_sessions() {
     let path = folder("again").join("s.db");
     let key = key();
-    let store = SqliteStore::open(&path).await.unwrap();
+    let store = open(&path).await;
     let version = store.create(&key, &Record::new("a cart"), HOUR).await.unwrap();
     drop(store);
-    let stored = SqliteStore::open(&path)
-        .await
-        .unwrap()
-        .load(&key)
-        .await
-        .unwrap()
-        .unwrap();
+    let stored = open(&path).await.load(&key).await.unwrap().unwrap();
     assert_eq!(
         (stored.version, &stored.record.data[..]),
         (version, &b"a cart"[..])
@@ -55,7 +63,7 @@ async fn a_store_that_is_opened_again_knows_its_sessions() {
 async fn files_are_their_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = folder("owner");
-    let store = SqliteStore::open(folder.join("s.db")).await.unwrap();
+    let store = open(folder.join("s.db")).await;
     store.create(&key(), &Record::new("x"), HOUR).await.unwrap();
     let mut names = Vec::new();
     for entry in std::fs::read_dir(&folder).unwrap() {
@@ -115,7 +123,7 @@ async fn another_programs_database_is_left_as_it_is() {
 #[tokio::test]
 async fn file_of_a_newer_version_is_refused() {
     let path = folder("newer").join("s.db");
-    drop(SqliteStore::open(&path).await.unwrap());
+    drop(open(&path).await);
     let mut other = SqliteConnection::connect(&format!("sqlite:{}", path.display()))
         .await
         .unwrap();
@@ -164,7 +172,7 @@ async fn full_file_is_full_and_recovers() {
 #[tokio::test]
 async fn sweeper_removes_what_ended_before_this_hour() {
     let path = folder("sweeper").join("s.db");
-    let store = SqliteStore::open(&path).await.unwrap();
+    let store = open(&path).await;
     let live = key();
     store.create(&live, &Record::new("x"), HOUR).await.unwrap();
     let mut other = SqliteConnection::connect(&format!("sqlite:{}", path.display()))
@@ -199,12 +207,10 @@ async fn sweeper_removes_what_ended_before_this_hour() {
 #[tokio::test]
 async fn stores_that_start_at_once_make_the_file_once() {
     let path = folder("once").join("s.db");
-    let opened: Vec<_> = (0..16)
-        .map(|_| tokio::spawn(SqliteStore::open(path.clone())))
-        .collect();
+    let opened: Vec<_> = (0..16).map(|_| tokio::spawn(open(path.clone()))).collect();
     let mut stores = Vec::new();
     for store in opened {
-        stores.push(store.await.unwrap().unwrap());
+        stores.push(store.await.unwrap());
     }
     let key = key();
     stores[0].create(&key, &Record::new("x"), HOUR).await.unwrap();
@@ -218,7 +224,7 @@ async fn stores_that_start_at_once_make_the_file_once() {
 async fn write_that_is_alone_leaves_a_cut_value_as_it_is() {
     for deletes in [false, true] {
         let path = folder(if deletes { "cut-delete" } else { "cut-update" }).join("s.db");
-        let store = SqliteStore::open(&path).await.unwrap();
+        let store = open(&path).await;
         let (key, record) = (key(), Record::new("a cart"));
         let version = store.create(&key, &record, HOUR).await.unwrap();
         let mut other = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
@@ -231,4 +237,79 @@ async fn write_that_is_alone_leaves_a_cut_value_as_it_is() {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Corrupt, "{deletes}");
         assert_eq!(store.load(&key).await.unwrap_err().kind(), ErrorKind::Corrupt);
     }
+}
+
+/// How often this process has the file open. SQLite closes none while another connection has a lock on the file: it is the
+/// most that there were at once.
+#[cfg(target_os = "linux")]
+fn times_open(path: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let leads_there = |entry: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_link(entry.unwrap().path()).is_ok_and(|to| to == path)
+    };
+    open.map(leads_there).filter(|leads| *leads).count()
+}
+
+/// A connection is a thread and two open files.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn lists_at_once_share_a_few_connections() {
+    let path = folder("lists").join("s.db");
+    let store = open(&path).await;
+    let subject = Subject::new("ada").unwrap();
+    let (store, key) = (Arc::new(store), key());
+    let mut record = Record::new("a cart");
+    record.subject = Some(subject.clone());
+    store.create(&key, &record, HOUR).await.unwrap();
+    let lists: Vec<_> = (0..200)
+        .map(|_| {
+            let (store, subject) = (Arc::clone(&store), subject.clone());
+            tokio::spawn(async move { store.list(&subject).await })
+        })
+        .collect();
+    for list in lists {
+        assert_eq!(list.await.unwrap().unwrap(), [key]);
+    }
+    // The writer's, and four that list.
+    let count = times_open(&path);
+    assert!(count <= 5, "{count} connections");
+}
+
+/// The first write that meets the lock waits for it where others are sent, the second one where they are not sent yet.
+#[tokio::test]
+async fn who_waits_for_a_lock_is_told_so() {
+    let path = folder("lock").join("s.db");
+    let (key, record) = (key(), Record::new("a cart"));
+    open(&path).await.create(&key, &record, HOUR).await.unwrap();
+    let store = SqliteStore::builder(&path)
+        .connect_deadline(Duration::from_secs(10))
+        .write_deadline(Duration::from_millis(500))
+        .build()
+        .unwrap();
+    // The disk may be busy; a touch may be repeated.
+    let touched = async || {
+        for _ in 0..50 {
+            if store.touch(&key, HOUR).await.is_ok() {
+                return;
+            }
+        }
+        panic!("no touch in 50 came through");
+    };
+    touched().await;
+    let mut other = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    for turn in ["first", "second"] {
+        let error = store.touch(&key, HOUR).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let text = error.to_string();
+        assert!(
+            text.contains("locked") && !text.contains("disk"),
+            "{turn}: {text}"
+        );
+    }
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    touched().await;
 }
