@@ -35,6 +35,7 @@ pub(crate) struct Update {
     pub(crate) life: Duration,
     /// The index knows its subject.
     pub(crate) is_indexed: bool,
+    pub(crate) deadline: Deadline,
 }
 
 /// The updates of all callers.
@@ -45,27 +46,21 @@ pub(crate) struct Updates {
 }
 
 impl Updates {
-    /// No update takes longer than `limit`.
-    pub(crate) fn new(servers: Opened, limit: Duration) -> Self {
+    pub(crate) fn new(servers: Opened) -> Self {
         let limits = Limits::default()
             .with_lanes(LANES)
             .with_batch(RECORDS)
             .with_weight(BYTES);
         let shared = match &servers {
-            Opened::One(_) => Some(Coalescer::new(
-                Batches {
-                    servers: servers.clone(),
-                    limit,
-                },
-                limits,
-            )),
+            Opened::One(_) => Some(Coalescer::new(Batches(servers.clone()), limits)),
             Opened::Cluster(_) => None,
         };
         Self { servers, shared }
     }
 
     /// Sends an update, with others where they come together, and gives the reply to it.
-    pub(crate) async fn send(&self, deadline: Deadline, update: Update) -> Result<Reply> {
+    pub(crate) async fn send(&self, update: Update) -> Result<Reply> {
+        let deadline = update.deadline;
         let Some(shared) = &self.shared else {
             let (mut replies, origin) = run(&self.servers, deadline, std::slice::from_ref(&update)).await?;
             let value = replies
@@ -94,10 +89,7 @@ impl Updates {
 }
 
 /// Updates that travel together.
-struct Batches {
-    servers: Opened,
-    limit: Duration,
-}
+struct Batches(Opened);
 
 impl Carrier for Batches {
     type Call = Update;
@@ -120,7 +112,12 @@ impl Carrier for Batches {
     }
 
     async fn carry(&self, (): (), updates: Vec<Update>) -> Vec<Result<Reply>> {
-        match run(&self.servers, Deadline::after(self.limit), &updates).await {
+        let deadlines = updates.iter().map(|update| update.deadline);
+        // Then nobody waits any more.
+        let Some(last) = deadlines.max_by_key(|deadline| deadline.at) else {
+            return Vec::new();
+        };
+        match run(&self.0, last, &updates).await {
             Ok((values, origin)) => {
                 let reply = |value| {
                     Ok(Reply {

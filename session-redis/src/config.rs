@@ -192,7 +192,7 @@ impl RedisStoreBuilder {
             place,
             may_fail_over,
             waits: self.wait.is_some(),
-            updates: Updates::new(servers.clone(), self.write),
+            updates: Updates::new(servers.clone()),
             servers,
             prefix: self.prefix.into_boxed_str(),
             read: self.read,

@@ -52,6 +52,25 @@ impl Deadline {
     }
 }
 
+/// A request that waits for its reply, over the connection of this number. Whoever gives up at its deadline, be it by dropping the
+/// call, forgets the connection; connecting goes on for the calls that come later. A call that is dropped before disturbs
+/// nobody.
+struct Waiting<'a> {
+    connection: &'a Connection,
+    number: Option<u64>,
+    until: tokio::time::Instant,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number
+            && tokio::time::Instant::now() >= self.until
+        {
+            self.connection.forget(number);
+        }
+    }
+}
+
 /// What was answered.
 pub(crate) struct Answer {
     pub(crate) value: Value,
@@ -118,17 +137,15 @@ impl Connection {
     ///
     /// A connection that did not answer in time is not used again: what it still has to say is nobody's.
     pub(crate) async fn ask(&self, deadline: Deadline, request: Request<'_>) -> Result<Answer, Failure> {
-        let mut used = None;
-        match tokio::time::timeout_at(deadline.at, self.tries(request, &mut used)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                // Connecting goes on for the calls that come later.
-                if let Some(number) = used {
-                    self.forget(number);
-                }
-                Err(Failure::Deadline(deadline.limit))
-            }
-        }
+        let mut waiting = Waiting {
+            connection: self,
+            number: None,
+            until: deadline.at,
+        };
+        let answer = tokio::time::timeout_at(deadline.at, self.tries(request, &mut waiting.number)).await;
+        let answer = answer.map_err(|_| Failure::Deadline(deadline.limit))?;
+        waiting.number = None;
+        answer
     }
 
     async fn tries(&self, request: Request<'_>, used: &mut Option<u64>) -> Result<Answer, Failure> {

@@ -299,10 +299,11 @@ impl SessionStore for RedisStore {
             value: head::seal(BACKEND, key, version, record)?.into(),
             life: ttl,
             is_indexed: false,
+            deadline,
         };
         let mut noted = None;
         loop {
-            let reply = self.updates.send(deadline, update.clone()).await?;
+            let reply = self.updates.send(update.clone()).await?;
             let (verdict, origin) = Verdict::of(reply, version)?;
             return match (verdict, &record.subject) {
                 (Verdict::Done, subject) => {

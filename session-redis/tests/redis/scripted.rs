@@ -385,10 +385,7 @@ async fn primary_is_the_one_that_most_sentinels_name() {
         assert!(text.contains("ERR new"), "{text}");
     }
     // Who is alone is believed: the others may have gone for good.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = format!("127.0.0.1:{}", session_testbed::free_port().unwrap());
     let gone = Client::open(format!("redis://{nobody}/")).unwrap();
     let text = asked(vec![gone.clone(), behind.client(), gone]).await;
     assert!(text.contains("ERR old"), "{text}");
@@ -401,4 +398,54 @@ async fn primary_is_the_one_that_most_sentinels_name() {
     sentinels.push(behind.client());
     let text = asked(sentinels).await;
     assert!(text.contains("ERR old"), "{text}");
+}
+
+/// An update that had to wait for others travels with less time than they had.
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_on_which_a_shared_update_waited_too_long_is_not_used_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let server = Scripted::start(move |number, name, _| {
+        let before = match name {
+            "EVALSHA" => count.fetch_add(1, Ordering::SeqCst),
+            _ => return None,
+        };
+        match (number, before) {
+            // Late: the third waits for a lane until then.
+            (1, 0 | 1) => {
+                std::thread::sleep(Duration::from_millis(100));
+                Some("*1\r\n:2\r\n".to_owned())
+            }
+            (1, _) => Some(String::new()),
+            _ => Some("*1\r\n:2\r\n".to_owned()),
+        }
+    })
+    .await;
+    let store = RedisStore::builder(server.client())
+        .write_deadline(Duration::from_secs(1))
+        .connect_deadline(PATIENCE)
+        .build()
+        .map(Arc::new)
+        .unwrap();
+    let update = || {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let version = Version::from_bytes([b'v'; 16]);
+            store.update(&key(), version, &Record::new("data"), HOUR).await
+        })
+    };
+    let first = update();
+    while asked.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let second = update();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let third = update();
+    for answered in [first, second] {
+        assert_eq!(kind(answered.await.unwrap()), ErrorKind::Conflict);
+    }
+    assert_eq!(kind(third.await.unwrap()), ErrorKind::Unavailable);
+    assert_eq!(server.connections(), 1);
+    assert_eq!(kind(update().await.unwrap()), ErrorKind::Conflict);
+    assert_eq!(server.connections(), 2);
 }
