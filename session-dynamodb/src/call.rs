@@ -20,6 +20,8 @@ pub(crate) struct Tries {
     limit: Duration,
     deadline: Instant,
     busy: u32,
+    /// The last refusal because of too many requests.
+    refusal: Option<Error>,
     lost: u32,
 }
 
@@ -37,6 +39,18 @@ impl Tries {
             limit,
             deadline: Instant::now() + limit,
             busy: 0,
+            refusal: None,
+            lost: 0,
+        }
+    }
+
+    /// For another request of the same call.
+    pub(crate) fn afresh(&self) -> Self {
+        Self {
+            limit: self.limit,
+            deadline: self.deadline,
+            busy: 0,
+            refusal: None,
             lost: 0,
         }
     }
@@ -62,10 +76,12 @@ impl Tries {
     }
 
     fn late(&self, asked: &Asked<'_>) -> Failure {
-        Failure::Lost(error::unavailable(format!(
-            "{asked}: no reply within {:?}",
-            self.limit
-        )))
+        let text = format!("{asked}: no reply within {:?}", self.limit);
+        let before = self.refusal.as_ref().and_then(Error::detail);
+        Failure::Lost(error::unavailable(match before {
+            Some(before) => format!("{text}, after {before}"),
+            None => text,
+        }))
     }
 
     /// Returns when it is time to send the request again, even if it was carried out before.
@@ -97,6 +113,7 @@ impl Tries {
                 if Instant::now() + pause >= self.deadline {
                     return Err(self.broken(error));
                 }
+                self.refusal = Some(error);
                 sleep(pause).await;
                 Ok(())
             }

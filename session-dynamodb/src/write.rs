@@ -113,7 +113,7 @@ impl Node {
         let (key, version) = (writing.key, writing.version);
         let mut tries = Tries::new(limit);
         if let Some(note) = &writing.note {
-            self.note(key, note, &mut tries).await?;
+            self.note(key, note, tries.afresh()).await?;
         }
         loop {
             let now = now();
@@ -188,7 +188,7 @@ impl Node {
                 (Some(item), _) if is_version(&item, key, version) => return Ok(version),
                 // The subject is another one than before, or the end is later: the index comes first.
                 (Some(item), Some(note)) if !writes_note && is_unnoted(&item, key, expected, note) => {
-                    self.note(key, note, &mut tries).await?;
+                    self.note(key, note, tries.afresh()).await?;
                     writes_note = true;
                 }
                 // Ours may have been written, and changed, replaced or deleted by somebody else since.
@@ -268,7 +268,7 @@ impl Node {
     }
 
     /// Notes a record in the index by subject.
-    async fn note(&self, key: &SessionKey, note: &Note, tries: &mut Tries) -> Result<()> {
+    async fn note(&self, key: &SessionKey, note: &Note, mut tries: Tries) -> Result<()> {
         loop {
             let now = now();
             let mut values = HashMap::from([(":written".to_owned(), number(now))]);

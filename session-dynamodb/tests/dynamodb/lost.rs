@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use session_core::{ErrorKind, Record, SessionKey, SessionStore, Version, head};
+use session_core::{ErrorKind, Record, SessionKey, SessionStore, Subject, Version, head};
 
 use crate::{
     endpoint::{Endpoint, Reply, Request},
@@ -148,4 +148,37 @@ async fn success_of_another_request_confirms_nothing() {
             );
         }
     }
+}
+
+/// It was the note in the index whose reply was lost, so nobody but another can have replaced the record.
+#[tokio::test]
+async fn lost_reply_to_a_note_makes_no_conflict_uncertain() {
+    let (key, record) = (
+        key(),
+        Record::new("new").with_subject(Subject::new("ada").unwrap()),
+    );
+    let [expected, newer] = [1, 9].map(|byte| Version::from_bytes([byte; 16]));
+    let items = [expected, newer].map(|version| item(&key, version, &Record::new("old")));
+    let endpoint = Endpoint::new(move |request| match request.nth {
+        0 => Reply::Exception(
+            400,
+            "ConditionalCheckFailedException",
+            json!({ "Item": items[0] }),
+        ),
+        1 => Reply::Close,
+        2 => {
+            let written = &request.body["ExpressionAttributeValues"][":written"];
+            Reply::Ok(json!({ "Attributes": { "written": written } }))
+        }
+        _ => Reply::Exception(
+            400,
+            "ConditionalCheckFailedException",
+            json!({ "Item": items[1] }),
+        ),
+    })
+    .await;
+    let store = endpoint.patient();
+    let error = store.update(&key, expected, &record, HOUR).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(endpoint.requests().len(), 4);
 }
