@@ -59,8 +59,7 @@ pub(super) enum Of {
 impl Fault {
     fn befalls(self, of: Of) -> bool {
         match self {
-            Self::Refuse => false,
-            Self::Hang => true,
+            Self::Refuse | Self::Hang => true,
             Self::SlowRequest { .. } | Self::LoseRequest | Self::HoldRequest => of == Of::Request,
             Self::Mute
             | Self::SlowReply { .. }
@@ -167,6 +166,11 @@ impl Faults {
     pub(super) fn befall(&self, of: Of) -> Option<Fault> {
         let mut state = self.state();
         let fault = state.plan.as_ref()?.fault;
+        if fault == Fault::Refuse {
+            // Armed a moment ago: its connection is about to be reset, and nothing passes any more.
+            state.happened += 1;
+            return Some(fault);
+        }
         if !fault.befalls(of) || !self.meet(&mut state) {
             return None;
         }

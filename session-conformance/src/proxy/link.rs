@@ -75,7 +75,7 @@ async fn requests(mut asks: ReadHalf<'_>, mut listens: WriteHalf<'_>, faults: &F
             return Err(End::Closed);
         }
         match befall(faults, Of::Request).await {
-            Some(Fault::LoseRequest) => return Err(End::Reset),
+            Some(Fault::Refuse | Fault::LoseRequest) => return Err(End::Reset),
             Some(Fault::HoldRequest) => return Err(End::Held(request)),
             Some(Fault::SlowRequest { most }) => tokio::time::sleep(faults.delay(most)).await,
             _ => {}
@@ -95,7 +95,7 @@ async fn replies(mut says: ReadHalf<'_>, mut hears: WriteHalf<'_>, shared: &Shar
         let arrived = Instant::now();
         while let Some(reply) = first(&mut bytes, &*shared.reply_len) {
             match befall(faults, Of::Reply).await {
-                Some(Fault::LoseReply) => return Err(End::Reset),
+                Some(Fault::Refuse | Fault::LoseReply) => return Err(End::Reset),
                 Some(Fault::CutReply { permille }) => {
                     let length = (reply.len() * usize::from(permille) / 1000).min(reply.len() - 1);
                     hears.write_all(&reply[..length]).await?;
