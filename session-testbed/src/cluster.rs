@@ -21,14 +21,12 @@ const PRIMARIES: usize = 3;
 /// All slots of a cluster.
 const SLOTS: usize = 16384;
 
-/// What makes a server a node of a cluster. Above all: a failed node is noticed soon.
-const OPTIONS: [&str; 8] = [
+/// What makes a server a node of a cluster.
+const OPTIONS: [&str; 6] = [
     "--cluster-enabled",
     "yes",
     "--cluster-announce-ip",
     "127.0.0.1",
-    "--cluster-node-timeout",
-    "1500",
     // A replica stays with its primary, so that who takes over from whom is known.
     "--cluster-allow-replica-migration",
     "no",
@@ -90,6 +88,9 @@ impl RedisCluster {
         let commands = group.published.iter().zip(&group.inside).map(|(port, bus)| {
             let (announced, bus, file) = (port.to_string(), bus.to_string(), format!("nodes-{port}.conf"));
             let mut all = [OPTIONS.as_slice(), &REPLICATION].concat();
+            // A node that failed is noticed soon where another can take over; else a node that is slow would be taken for one.
+            let node_timeout = if replicas == 0 { "15000" } else { "1500" };
+            all.extend(["--cluster-node-timeout", node_timeout]);
             all.extend(["--cluster-port", &bus, "--cluster-config-file", &file]);
             all.extend(["--replica-announce-port", &announced]);
             if let Some(password) = &password {
@@ -234,24 +235,22 @@ impl RedisCluster {
             node.answers().await?;
             // Else all nodes would claim the same epoch, and need time to settle that.
             let epoch = (index + 1).to_string();
-            node.ask::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await?;
+            node.tell(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await?;
             if index < PRIMARIES {
                 let first = (index * SLOTS / PRIMARIES).to_string();
                 let last = ((index + 1) * SLOTS / PRIMARIES - 1).to_string();
-                node.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", &first, &last])
-                    .await?;
+                node.tell(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await?;
             }
             for (other, bus) in self.nodes.iter().zip(bus).take(index) {
                 let (port, bus) = (other.port()?.to_string(), bus.to_string());
-                node.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])
-                    .await?;
+                node.tell(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await?;
             }
         }
         for (index, node) in self.nodes.iter().enumerate().skip(PRIMARIES) {
             let primary = self.id(self.shards[index]).await?;
             let mut wait = Wait::new("a replica");
             // It does not know its primary before they have met.
-            while let Err(error) = node.ask::<()>(&["CLUSTER", "REPLICATE", &primary]).await {
+            while let Err(error) = node.tell(&["CLUSTER", "REPLICATE", &primary]).await {
                 wait.again(NotYet::new(node, error)).await?;
             }
         }

@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    env, io,
-    net::TcpListener,
+    env,
     process::{self, Stdio},
     sync::{
         OnceLock,
@@ -17,7 +16,7 @@ use testcontainers::{
 };
 use tokio::{net::TcpStream, sync::OnceCell, time::timeout};
 
-use crate::{Error, Result, images};
+use crate::{Error, Result, free_port, images};
 
 /// On every container of ours: the process that it belongs to, as `PID-START`.
 const OWNER: &str = "session-testbed.owner";
@@ -147,7 +146,7 @@ impl Container {
 
     /// What the server wrote to its log, and why it did not begin.
     pub(crate) async fn log(&self) -> String {
-        match output(&["logs", "--tail", "40", &self.name]).await {
+        match output(&["logs", "--tail", "1000", &self.name]).await {
             Ok(output) => [output.stdout, output.stderr]
                 .map(|text| String::from_utf8_lossy(&text).into_owned())
                 .concat(),
@@ -206,7 +205,8 @@ where
 {
     let mut tries = 3;
     loop {
-        let started = start(free_ports(count)?).await;
+        let ports: Result<Vec<_>> = (0..count).map(|_| free_port()).collect();
+        let started = start(ports?).await;
         tries -= 1;
         if started.is_ok() || tries == 0 {
             return started;
@@ -357,19 +357,6 @@ fn seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |length| length.as_secs())
-}
-
-/// All are held until the last one is chosen: none is chosen twice.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: io::Result<Vec<_>> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect();
-    listeners
-        .and_then(|listeners| {
-            listeners
-                .iter()
-                .map(|listener| Ok(listener.local_addr()?.port()))
-                .collect()
-        })
-        .map_err(|error| Error::new(format!("no free port on 127.0.0.1: {error}")))
 }
 
 async fn docker(arguments: &[&str]) -> Result<String> {

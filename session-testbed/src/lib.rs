@@ -14,6 +14,7 @@ mod images;
 mod memcached;
 #[cfg(feature = "postgres")]
 mod pgbouncer;
+mod ports;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod redis;
@@ -30,6 +31,7 @@ pub use self::{
     cluster::RedisCluster,
     error::{Error, Result},
     memcached::{Memcached, MemcachedServer},
+    ports::free_port,
     redis::{Kind, RedisServer},
     sentinel::SentinelGroup,
 };

@@ -22,7 +22,7 @@ use crate::{
 const PORT: u16 = 5432;
 
 /// Within this time, a server on this machine answers a question that costs it nothing; one that is paused never does.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(5);
 
 /// SQLSTATE `invalid_authorization_specification`: nobody may connect in this way.
 const REFUSED: &str = "28000";

@@ -240,6 +240,13 @@ impl RedisServer {
         self.query(&command, SOON).await
     }
 
+    /// As [`RedisServer::ask`], where nobody asks again: a server that has just begun may be slow.
+    pub(crate) async fn tell(&self, words: &[&str]) -> Result<()> {
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        self.query(&command, 10 * SOON).await
+    }
+
     /// As [`RedisServer::ask`], for a command that takes its time.
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd, within: Duration) -> Result<T> {
         let limits = AsyncConnectionConfig::new()

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{env, process::Command};
+use std::{
+    env,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use redis::{Client, FromRedisValue, Value, cmd};
 use session_testbed::{Kind, RedisCluster, RedisServer, SentinelGroup};
@@ -139,7 +143,11 @@ async fn replica_takes_over_and_killed_node_comes_back_as_itself() {
         old.start_again().await.unwrap();
         cluster.await_ready().await.unwrap();
         assert_eq!(ask::<String>(old, &["CLUSTER", "MYID"]).await.unwrap(), id);
-        assert_eq!(role(old).await, "slave");
+        let begun = Instant::now();
+        while role(old).await != "slave" {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
 
         // And back, from one that does not answer to one that was started again.
         new.pause().await.unwrap();

@@ -4,6 +4,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    ops::RangeInclusive,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -102,42 +103,31 @@ fn container_that_comes_after_its_process_has_gone_is_removed_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dropped_server_is_gone_at_once_and_the_shared_one_is_one() {
     let server = RedisServer::start(Kind::Valkey, &[]).await.unwrap();
-    let address = format!("127.0.0.1:{}", server.port().unwrap());
-    assert!(is_there(&address));
-    assert!(!publishes_elsewhere(server.port().unwrap()));
-    drop(server);
-    assert!(!is_there(&address));
+    is_gone_once_dropped(vec![server.port().unwrap()], server);
 
     let group = RedisCluster::start(Kind::Valkey, 0, &[]).await.unwrap();
-    let addresses: Vec<_> = group
-        .nodes()
-        .iter()
-        .map(|node| format!("127.0.0.1:{}", node.port().unwrap()))
-        .collect();
-    for (node, address) in group.nodes().iter().zip(&addresses) {
-        assert!(is_there(address));
-        assert!(!publishes_elsewhere(node.port().unwrap()));
-    }
-    drop(group);
-    assert!(!addresses.iter().any(|address| is_there(address)));
+    let ports = group.nodes().iter().map(|node| node.port().unwrap()).collect();
+    is_gone_once_dropped(ports, group);
 
     #[cfg(feature = "postgres")]
     {
         let server = PostgresServer::start(Version::V17, &[]).await.unwrap();
         let bouncer = PgBouncer::start(&server).await.unwrap();
-        let ports = [server.port().unwrap(), bouncer.port()];
-        let addresses = ports.map(|port| format!("127.0.0.1:{port}"));
-        for (port, address) in ports.into_iter().zip(&addresses) {
-            assert!(is_there(address));
-            assert!(!publishes_elsewhere(port));
-        }
-        drop(server);
-        drop(bouncer);
-        assert!(!addresses.iter().any(|address| is_there(address)));
+        let ports = vec![server.port().unwrap(), bouncer.port()];
+        is_gone_once_dropped(ports, (server, bouncer));
     }
 
     let (one, other) = tokio::join!(RedisServer::shared(Kind::Redis), RedisServer::shared(Kind::Redis));
     assert_eq!(one.unwrap().url(), other.unwrap().url());
+}
+
+fn is_gone_once_dropped<T>(ports: Vec<u16>, servers: T) {
+    for port in &ports {
+        assert!(is_there(*port));
+        assert!(!publishes_elsewhere(*port));
+    }
+    drop(servers);
+    assert!(!ports.into_iter().any(is_there));
 }
 
 /// A process that has started what it was asked for, and its id.
@@ -201,25 +191,47 @@ fn await_end(has_come: impl Fn() -> bool) {
     }
 }
 
-/// Whether the engine has a container that publishes this address.
-fn is_there(address: &str) -> bool {
-    ports()
-        .lines()
-        .any(|ports| ports.contains(&format!("{address}->")))
+/// Whether the engine has a container that publishes this port on 127.0.0.1.
+fn is_there(port: u16) -> bool {
+    published().iter().flatten().any(|at| at.has("127.0.0.1", port))
 }
 
 fn publishes_elsewhere(port: u16) -> bool {
-    let ports = ports();
-    let own = ports
-        .lines()
-        .find(|ports| ports.contains(&format!(":{port}->")))
-        .unwrap();
-    own.split(", ")
-        .any(|published| published.contains("->") && !published.starts_with("127.0.0.1:"))
+    let published = published();
+    let mut own = published
+        .iter()
+        .filter(|all| all.iter().any(|at| at.ports.contains(&port)));
+    own.next().unwrap().iter().any(|at| at.host != "127.0.0.1")
 }
 
-fn ports() -> String {
-    docker("{{.Ports}}")
+/// Ports in a row that a container publishes.
+struct Published {
+    host: String,
+    ports: RangeInclusive<u16>,
+}
+
+impl Published {
+    /// `127.0.0.1:10000-10002->10000-10002/tcp`, or `127.0.0.1:10000->6379/tcp`. What is not published has no arrow.
+    fn parse(entry: &str) -> Option<Self> {
+        let (host, ports) = entry.split_once("->")?.0.rsplit_once(':').unwrap();
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        Some(Self {
+            host: host.to_owned(),
+            ports: first.parse().unwrap()..=last.parse().unwrap(),
+        })
+    }
+
+    fn has(&self, host: &str, port: u16) -> bool {
+        self.host == host && self.ports.contains(&port)
+    }
+}
+
+/// Of each container.
+fn published() -> Vec<Vec<Published>> {
+    let all = docker("{{.Ports}}");
+    all.lines()
+        .map(|container| container.split(", ").filter_map(Published::parse).collect())
+        .collect()
 }
 
 fn docker(format: &str) -> String {

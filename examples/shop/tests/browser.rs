@@ -78,11 +78,20 @@ impl Driver {
         let Value::Object(capabilities) = json!({ "goog:chromeOptions": options }) else {
             unreachable!("an object");
         };
-        ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities)
-            .connect(&format!("http://{}", self.authority))
-            .await
-            .unwrap_or_else(|error| panic!("chromium does not start: {error}. {INSTALL}"))
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let started = ClientBuilder::new(HttpConnector::new())
+                .capabilities(capabilities.clone())
+                .connect(&format!("http://{}", self.authority))
+                .await;
+            match started {
+                Ok(client) => return client,
+                // On a machine that is busy it may not come up in the driver's time.
+                Err(_) if tries < 3 => {}
+                Err(error) => panic!("chromium does not start: {error}. {INSTALL}"),
+            }
+        }
     }
 }
 

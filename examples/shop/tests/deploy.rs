@@ -17,7 +17,8 @@ use std::{
 };
 
 use common::curl_command;
-use front::{free_port, signal, wait_until};
+use front::{signal, wait_until};
+use session_testbed::free_port;
 
 /// A deployment that runs. Told to stop when dropped.
 struct Deployment(Child);
@@ -73,10 +74,10 @@ fn ports() -> u16 {
     static LOOKING: Mutex<()> = Mutex::new(());
     let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let port = free_port();
+        let port = free_port().unwrap();
         if (1..4).all(|more| TcpListener::bind(("127.0.0.1", port + more)).is_ok()) {
             // Nobody else in this process gets them.
-            while free_port() < port + 3 {}
+            while free_port().unwrap() < port + 3 {}
             return port;
         }
     }

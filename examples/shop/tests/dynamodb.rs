@@ -56,10 +56,7 @@ async fn visitor_keeps_the_cart_over_a_restart_and_a_server_that_is_away_is_an_e
 
 #[test]
 fn store_that_cannot_be_opened_ends_the_shop_without_telling_the_secret() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = format!("127.0.0.1:{}", session_testbed::free_port().unwrap());
     for (rest, code, says) in [("", 1, "cannot be used"), ("&colour=red", 2, "\"colour\"")] {
         let url = format!("dynamodb://AKEY:hunter2@eu-central-1/sessions?endpoint=http://{nobody}{rest}");
         let output = command().args(["--store", &url]).output().unwrap();

@@ -36,10 +36,7 @@ async fn postgres_that_dies_is_an_error_page_and_heals_without_a_restart() {
 
 #[test]
 fn store_that_cannot_be_opened_ends_the_shop_without_telling_the_password() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = format!("127.0.0.1:{}", session_testbed::free_port().unwrap());
     for (rest, code, says) in [("", 1, "cannot be used"), ("?colour=red", 2, "\"colour\"")] {
         let url = format!("postgres://ann:{PASSWORD}@{nobody}/shop{rest}");
         let output = command().args(["--store", &url]).output().unwrap();

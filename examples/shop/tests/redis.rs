@@ -114,11 +114,7 @@ async fn primary_that_dies_in_a_group_or_a_cluster_costs_no_cart() {
 
 #[test]
 fn store_that_cannot_be_opened_ends_the_shop_without_telling_the_password() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = session_testbed::free_port().unwrap();
     for (url, code, says) in [
         (
             format!("redis://:{PASSWORD}@127.0.0.1:{port}/"),

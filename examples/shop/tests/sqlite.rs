@@ -17,7 +17,10 @@ fn folder(name: &str) -> PathBuf {
 
 #[test]
 fn restarted_shop_knows_its_visitors() {
-    let url = format!("sqlite:{}", folder("restarted").join("s.db").display());
+    let url = format!(
+        "sqlite:{}?read_ms=10000&write_ms=10000&connect_ms=10000",
+        folder("restarted").join("s.db").display()
+    );
     let shop = Shop::start(&["--store", &url]);
     let guest = ask(&shop, "/cart/add", None, Some("product=mug"));
     assert_eq!(guest.status, 303, "{}", guest.text);
@@ -43,7 +46,10 @@ fn restarted_shop_knows_its_visitors() {
 /// Two shops on one file, as two processes behind a load balancer on one machine.
 #[test]
 fn two_shops_share_a_file() {
-    let url = format!("sqlite:{}", folder("two").join("s.db").display());
+    let url = format!(
+        "sqlite:{}?read_ms=10000&write_ms=10000&connect_ms=10000",
+        folder("two").join("s.db").display()
+    );
     let shops = [Shop::start(&["--store", &url]), Shop::start(&["--store", &url])];
     let id = ask(&shops[0], "/cart/add", None, Some("product=mug")).id.unwrap();
     for round in 0..10 {

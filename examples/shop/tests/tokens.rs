@@ -24,7 +24,10 @@ impl Place {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         Self {
-            store: format!("sqlite:{}", folder.join("s.db").display()),
+            store: format!(
+                "sqlite:{}?read_ms=10000&write_ms=10000&connect_ms=10000",
+                folder.join("s.db").display()
+            ),
             keys: folder.join("keys"),
         }
     }

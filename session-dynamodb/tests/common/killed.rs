@@ -50,7 +50,7 @@ impl Killed {
         let number = COUNT.fetch_add(1, Relaxed);
         let folder = env::temp_dir().join(format!("session-dynamodb-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder)?;
-        let (process, address) = start(&folder, 0)?;
+        let (process, address) = start(&folder, session_testbed::free_port()?)?;
         Ok(Self {
             folder,
             address,

@@ -68,10 +68,7 @@ impl Backend for DynamoDb {
     }
 
     async fn unreachable(&self) -> Option<Arc<dyn SessionStore>> {
-        // Free a moment ago, and far from the ports that a system gives out next.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
-        let nobody = format!("http://{}", listener.local_addr().ok()?);
-        drop(listener);
+        let nobody = format!("http://127.0.0.1:{}", session_testbed::free_port().ok()?);
         Some(Arc::new(DynamoDbStore::new(
             client(self.at, Some(&nobody)),
             "sessions",

@@ -84,11 +84,8 @@ impl<P: Place> Backend for On<P> {
     }
 
     async fn unreachable(&self) -> Option<Arc<dyn SessionStore>> {
-        // Free a moment ago, and far from the ports that a system gives out next.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
-        let nobody = listener.local_addr().ok()?;
-        drop(listener);
-        let store = MemcachedStore::builder(nobody.to_string()).build().ok()?;
+        let nobody = format!("127.0.0.1:{}", session_testbed::free_port().ok()?);
+        let store = MemcachedStore::builder(nobody).build().ok()?;
         Some(Arc::new(store))
     }
 

@@ -1,10 +1,20 @@
 //! The servers' bytes, behind the store's back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use session_conformance::{BoxError, Raw, async_trait};
 use session_core::SessionKey;
-use session_redis::redis::{Client, Cmd, FromRedisValue, Value, aio::MultiplexedConnection, cmd};
+use session_redis::redis::{
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Value, aio::MultiplexedConnection, cmd,
+};
+
+/// On a machine that is busy with the suite.
+fn patient() -> AsyncConnectionConfig {
+    let long = Some(Duration::from_secs(10));
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(long)
+        .set_response_timeout(long)
+}
 
 /// Every server that may hold a record, as the suite looks into them.
 pub(crate) struct Behind {
@@ -16,7 +26,9 @@ impl Behind {
     pub(crate) async fn connect(nodes: &[Client], prefix: String) -> Option<Arc<dyn Raw>> {
         let mut connections = Vec::new();
         for node in nodes {
-            connections.push(node.get_multiplexed_async_connection().await.ok()?);
+            let config = patient();
+            let connection = node.get_multiplexed_async_connection_with_config(&config);
+            connections.push(connection.await.ok()?);
         }
         Some(Arc::new(Self {
             nodes: connections,

@@ -10,7 +10,7 @@ use session_redis::{
 use session_testbed::{Kind, RedisCluster};
 
 use crate::{
-    support::{BOTH, HOUR, PATIENT, healed, key, keys, kind, name},
+    support::{BOTH, HOUR, PATIENCE, PATIENT, healed, key, keys, kind, name},
     traffic::{Traffic, tell},
 };
 
@@ -164,7 +164,10 @@ async fn one_node_that_answers_is_enough_to_begin() {
 async fn server_that_is_no_cluster_is_unavailable_and_says_why() {
     let server = session_testbed::RedisServer::shared(Kind::Redis).await.unwrap();
     let nodes = [Client::open(server.url()).unwrap()];
-    let store = RedisStore::new(Servers::cluster(nodes));
+    let store = RedisStore::builder(Servers::cluster(nodes))
+        .read_deadline(PATIENCE)
+        .build()
+        .unwrap();
     let error = store.load(&key()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("cluster support disabled"), "{error}");
@@ -211,7 +214,7 @@ async fn slot_that_no_node_has_is_unavailable_until_one_has_it() {
 async fn each_node_waits_for_replicas_of_its_own() {
     let cluster = RedisCluster::start(Kind::Valkey, 1, &OPTIONS).await.unwrap();
     let url = format!(
-        "{}?prefix={}:&{PATIENT}&wait_replicas=1&wait_ms=1000",
+        "{}?prefix={}:&{PATIENT}&wait_replicas=1&wait_ms=3000",
         cluster.url(),
         key()
     );

@@ -68,7 +68,7 @@ async fn planned_failover_is_followed_by_those_who_only_read_too() {
             .await
             .unwrap()
     };
-    let (writer, reader) = (open("&wait_replicas=1&wait_ms=1000").await, open("").await);
+    let (writer, reader) = (open("&wait_replicas=1&wait_ms=4000").await, open("").await);
     let (key, old, new) = (key(), Record::new("old"), Record::new("new"));
     writer.create(&key, &old, HOUR).await.unwrap();
     assert_eq!(reader.load(&key).await.unwrap().unwrap().record, old);
@@ -109,12 +109,13 @@ async fn failover_loses_what_no_replica_has_and_waiting_for_replicas_tells_so() 
                 .unwrap()
         };
         let (trusting, careful) = (open("").await, open("&wait_replicas=1&wait_ms=200").await);
+        let patient = open("&wait_replicas=1&wait_ms=4000").await;
         let (changed, ended, created) = (key(), key(), key());
         let (old, new) = (Record::new("old"), Record::new("new"));
         // With its replicas there, a write that waits for them is acknowledged.
-        let first = careful.create(&changed, &old, HOUR).await.unwrap();
-        let first = careful.update(&changed, first, &old, HOUR).await.unwrap();
-        careful.create(&ended, &old, HOUR).await.unwrap();
+        let first = patient.create(&changed, &old, HOUR).await.unwrap();
+        let first = patient.update(&changed, first, &old, HOUR).await.unwrap();
+        patient.create(&ended, &old, HOUR).await.unwrap();
 
         for replica in [1, 2] {
             group.servers()[replica].kill().await.unwrap();
@@ -220,10 +221,7 @@ async fn what_sentinels_do_not_know_is_unavailable_and_says_so() {
     let server = group.servers()[0].port().unwrap();
     let text = told(&format!("redis+sentinel://127.0.0.1:{server}/sessions?{PATIENT}")).await;
     assert!(text.to_lowercase().contains("unknown command"), "{text}");
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = format!("127.0.0.1:{}", session_testbed::free_port().unwrap());
     let text = told(&format!("redis+sentinel://{nobody}/sessions?{PATIENT}")).await;
     assert!(text.contains("refused"), "{text}");
 

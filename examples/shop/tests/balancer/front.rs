@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
@@ -11,6 +11,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use session_testbed::free_port;
 
 use crate::common::PATIENCE;
 
@@ -36,7 +38,7 @@ impl Front {
         let is_nginx = configuration.starts_with("nginx/");
         // Somebody may take a port between the search and the balancer.
         for _ in 0..5 {
-            let port = free_port();
+            let port = free_port().unwrap();
             let folder = folder();
             let mut values = vec![
                 ("LISTEN".to_owned(), format!("127.0.0.1:{port}")),
@@ -169,20 +171,6 @@ pub(crate) fn session_cookie(https: bool) -> &'static str {
     match https {
         true => "__Host-session",
         false => "session",
-    }
-}
-
-/// A port that nobody listens on, below those that the system takes for connections and for port 0.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    loop {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Test programs that run at the same time begin at different places.
-        let from_id = usize::try_from(process::id()).unwrap() * 61;
-        let port = u16::try_from(10_000 + (from_id + next) % 20_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

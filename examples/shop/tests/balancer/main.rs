@@ -79,10 +79,16 @@ async fn central(configuration: &str, stickiness: Stickiness) {
 
     shop_at_once(&mut visitors, 2, async || {}).await;
     assert_no_errors(&visitors);
-    for visitor in &visitors {
-        match stickiness {
-            Stickiness::None => assert!(visitor.trail.len() > 3, "{:?}", visitor.trail),
-            _ => assert_eq!(visitor.trail.len(), 1, "{:?}", visitor.trail),
+    match stickiness {
+        // All together: by chance one visitor's requests may go to one node.
+        Stickiness::None => {
+            let moves: usize = visitors.iter().map(|visitor| visitor.trail.len()).sum();
+            assert!(moves > 3 * visitors.len(), "{moves}");
+        }
+        _ => {
+            for visitor in &visitors {
+                assert_eq!(visitor.trail.len(), 1, "{:?}", visitor.trail);
+            }
         }
     }
     assert_all_nodes_answered(&visitors, stickiness);

@@ -1,9 +1,8 @@
 //! Three shops, by the names that they and the balancer's configuration have for them.
 
-use crate::{
-    common::Shop,
-    front::{free_port, wait_until},
-};
+use session_testbed::free_port;
+
+use crate::{common::Shop, front::wait_until};
 
 /// The names of the nodes.
 pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -22,7 +21,7 @@ impl Nodes {
         all.extend(options);
         let options: Vec<String> = all.into_iter().map(str::to_owned).collect();
         let nodes = NAMES.map(|name| {
-            let port = free_port();
+            let port = free_port().unwrap();
             (port, Some(launch(name, port, &options)))
         });
         Self { options, nodes }

@@ -26,6 +26,8 @@ async fn is_right(cx: &Cx, by: Skew) -> Verdict {
     };
     let store = cx.skewed(by).await?;
     let (short, longer) = (cx.short(), Cx::LONG * 2);
+    // A life that is made longer before it ends, on a machine that is busy too.
+    let first = short + Duration::from_secs(2);
     let subject = cx.subject();
     let record = Record::new("data")
         .with_subject(subject.clone())
@@ -38,12 +40,13 @@ async fn is_right(cx: &Cx, by: Skew) -> Verdict {
     has_left(cx, &*store, &lives, Cx::LONG, clock).await?;
 
     store.create(&shortened, &record, Cx::LONG).await?;
-    let version = store.create(&updated, &record, short).await?;
+    let version = store.create(&updated, &record, first).await?;
     store.update(&updated, version, &record, longer).await?;
     has_left(cx, &*store, &updated, longer, clock).await?;
-    store.create(&touched, &record, short).await?;
+    store.create(&touched, &record, first).await?;
     store.touch(&touched, longer).await?;
     has_left(cx, &*store, &touched, longer, clock).await?;
+    let lengthened = Instant::now();
 
     store.touch(&shortened, short).await?;
     let begun = Instant::now();
@@ -73,6 +76,7 @@ async fn is_right(cx: &Cx, by: Skew) -> Verdict {
         store.update(&ends, version, &record, Cx::LONG).await,
         ErrorKind::NotFound,
     )?;
+    cx.ended(lengthened, first).await;
     let mut live = [lives, touched, updated];
     live.sort_unstable();
     if let Some(subjects) = store.subjects() {
