@@ -11,6 +11,7 @@ use session_core::{Limits, SessionId, SessionKey, SessionStore, Subject, Version
 use crate::{
     BoxError, Crash, Hook, Proxy, Raw, Rival, Skew, Stop, Wire,
     backend::Open,
+    callers::callers,
     witness::{Calls, Witness},
 };
 
@@ -75,6 +76,20 @@ impl Cx {
             nodes.push(open(&*self.inner.backend, self.namespace(), &self.inner.calls).await?);
         }
         Ok(nodes)
+    }
+
+    /// `count` stores on the same records, in a namespace that nobody has used: they are opened at once.
+    ///
+    /// # Errors
+    ///
+    /// A store cannot be opened.
+    pub async fn nodes_at_once(&self, count: usize) -> Result<Vec<Arc<dyn SessionStore>>, Stop> {
+        let namespace = fresh_namespace()?;
+        callers(count, |_| {
+            let (cx, namespace) = (self.clone(), namespace.clone());
+            async move { open(&*cx.inner.backend, &namespace, &cx.inner.calls).await }
+        })
+        .await
     }
 
     /// A store on another namespace of the same server.

@@ -26,6 +26,9 @@ const RECORDS: usize = 16;
 /// Bytes of values in a batch, unless one has more.
 const BYTES: usize = 256 * 1024;
 
+/// How often an update is sent again whose batch ended with another caller's runtime.
+const MOST_LOST: u32 = 3;
+
 /// A record that is to be replaced.
 #[derive(Clone)]
 pub(crate) struct Update {
@@ -68,16 +71,17 @@ impl Updates {
                 .ok_or_else(|| origin.out_of_step("no reply was given"))?;
             return Ok(Reply { value, origin });
         };
-        let mut repeated = false;
+        let mut lost = 0;
         loop {
             match shared.call(update.clone(), deadline.at).await {
                 Ok(reply) => {
                     let mut reply = reply?;
-                    reply.origin.repeated |= repeated;
+                    reply.origin.repeated |= lost > 0;
                     return Ok(reply);
                 }
-                // With the runtime of whoever was the first of them: this caller's goes on.
-                Err(Unsent::Lost) if !repeated => repeated = true,
+                // With the runtime of whoever was the first of them, which may begin another batch before it has ended; this
+                // caller's goes on.
+                Err(Unsent::Lost) if lost < MOST_LOST => lost += 1,
                 Err(Unsent::Lost) => return Err(Failure::Ended.into()),
                 Err(Unsent::NotSent | Unsent::NotAnswered) => {
                     return Err(Failure::Deadline(deadline.limit).into());

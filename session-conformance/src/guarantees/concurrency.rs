@@ -25,6 +25,7 @@ use crate::{
 };
 
 table! { "concurrency":
+    nodes_that_start_at_once_all_serve: stochastic;
     update_with_the_current_version_is_written;
     update_with_an_old_version_is_a_conflict_and_changes_nothing;
     every_write_has_a_new_version;
@@ -38,6 +39,27 @@ table! { "concurrency":
     busy_callers_keep_no_other_call_waiting: stochastic;
     batches_and_sweeps_do_not_deadlock: stochastic;
     history_is_linearizable: stochastic;
+}
+
+/// Stores that open a place where nobody was before, as the nodes of a new site that start together, make it once: each
+/// can be opened, and finds what another has written.
+///
+/// Catches a migration that looks, waits while another makes the table, and makes it again; one that trusts what it saw
+/// before it waited; and nodes that each make a place of their own.
+async fn nodes_that_start_at_once_all_serve(cx: Cx) -> Verdict {
+    for _ in 0..5 {
+        let (nodes, key, record) = (cx.nodes_at_once(4).await?, cx.key(), Record::new("data"));
+        let version = nodes[0].create(&key, &record, Cx::LONG).await?;
+        for node in &nodes {
+            let seen = node.load(&key).await?;
+            same(
+                "load on another node",
+                seen.map(|stored| (stored.record, stored.version)),
+                Some((record.clone(), version)),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// Each write returns the version that `load` then tells and that the next update needs, on every node.

@@ -130,6 +130,8 @@ mutants! {
     SweepsByTheClientsClock => session_lives_its_ttl_whatever_the_servers_clock_says;
 
     // concurrency
+    /// Its place is looked for, and made if it is not there, in two steps.
+    PlaceIsMadeTwice => nodes_that_start_at_once_all_serve;
     /// The version that is returned is not the one that was written.
     VersionReturnedIsAnother => update_with_the_current_version_is_written;
     /// The version is not looked at.

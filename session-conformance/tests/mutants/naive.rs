@@ -4,7 +4,7 @@ mod crash;
 mod locks;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque, hash_map::DefaultHasher},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map::DefaultHasher},
     fmt,
     hash::{Hash, Hasher},
     sync::{
@@ -102,6 +102,9 @@ impl Backend for Naive {
     }
 
     async fn open(&self, namespace: &str) -> Result<Arc<dyn SessionStore>, BoxError> {
+        if self.fault == Some(Fault::PlaceIsMadeTwice) {
+            self.server.make_place(namespace).await?;
+        }
         Ok(open(&self.server, self.fault, self.slow_and_coarse, namespace))
     }
 
@@ -200,6 +203,8 @@ struct Shared {
     rows: Mutex<Rows>,
     /// What a replica has of them, and since when.
     replica: Mutex<Option<(Instant, Rows)>>,
+    /// Namespaces for which something was made. Only one mutant needs that.
+    places: Mutex<HashSet<String>>,
     locks: Locks,
     clock: Duration,
 }
@@ -211,10 +216,23 @@ impl Default for Shared {
 }
 
 impl Shared {
+    async fn make_place(&self, namespace: &str) -> Result<(), BoxError> {
+        let places = || self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if places().contains(namespace) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        match places().insert(namespace.to_owned()) {
+            true => Ok(()),
+            false => Err("it is there already".into()),
+        }
+    }
+
     fn with_clock(clock: Duration) -> Self {
         Self {
             rows: Mutex::default(),
             replica: Mutex::default(),
+            places: Mutex::default(),
             locks: Locks::default(),
             clock,
         }

@@ -120,8 +120,8 @@ async fn server_that_is_down_takes_its_share_along_and_no_more() {
     let nodes = three().await;
     let servers = Servers::new(nodes.each_ref().map(MemcachedServer::address));
     let store = patient(servers.clone())
-        .read_deadline(Duration::from_millis(500))
-        .write_deadline(Duration::from_millis(500))
+        .read_deadline(Duration::from_millis(1500))
+        .write_deadline(Duration::from_millis(1500))
         .connect()
         .await
         .unwrap();
