@@ -89,7 +89,8 @@ impl RedisCluster {
             let (announced, bus, file) = (port.to_string(), bus.to_string(), format!("nodes-{port}.conf"));
             let mut all = [OPTIONS.as_slice(), &REPLICATION].concat();
             // A node that failed is noticed soon where another can take over; else a node that is slow would be taken for one.
-            let node_timeout = if replicas == 0 { "15000" } else { "1500" };
+            // Longer, and the nodes would tell each other too seldom who they are.
+            let node_timeout = if replicas == 0 { "5000" } else { "1500" };
             all.extend(["--cluster-node-timeout", node_timeout]);
             all.extend(["--cluster-port", &bus, "--cluster-config-file", &file]);
             all.extend(["--replica-announce-port", &announced]);
@@ -260,7 +261,9 @@ impl RedisCluster {
     async fn check<'a>(&self, node: &'a RedisServer) -> Result<(), NotYet<'a>> {
         let no = |error: Error| NotYet::new(node, error);
         let info: String = node.ask(&["CLUSTER", "INFO"]).await.map_err(no)?;
-        if field(&info, "cluster_state") != Some("ok") {
+        // A node that serves a part of the slots is well, and may not have heard yet who has the others.
+        let slots = field(&info, "cluster_slots_assigned").and_then(|slots| slots.parse().ok());
+        if field(&info, "cluster_state") != Some("ok") || slots != Some(SLOTS) {
             return Err(NotYet::new(node, info));
         }
         let text: String = node.ask(&["CLUSTER", "NODES"]).await.map_err(no)?;
