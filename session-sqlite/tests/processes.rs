@@ -1,6 +1,9 @@
 //! Several processes on one file: this program starts itself.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "common/patient.rs"]
+mod patient;
+
 use std::{
     env,
     io::{BufRead, BufReader, Write},
@@ -9,8 +12,8 @@ use std::{
     time::Duration,
 };
 
+use patient::open;
 use session_core::{ErrorKind, Record, SessionId, SessionKey, SessionStore};
-use session_sqlite::SqliteStore;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const PROCESSES: u32 = 3;
@@ -50,19 +53,6 @@ fn file(name: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder.join("s.db")
-}
-
-/// A store with deadlines for a machine whose disk is busy, and in which whoever never gets the lock would fail.
-async fn open(path: &Path) -> SqliteStore {
-    let long = Duration::from_secs(5);
-    let store = SqliteStore::builder(path)
-        .read_deadline(long)
-        .write_deadline(long)
-        .connect_deadline(long)
-        .build()
-        .unwrap();
-    store.ready().await.unwrap();
-    store
 }
 
 /// Adds to the counter, against whoever else does.

@@ -1,12 +1,16 @@
 //! What only a file can get wrong.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "common/patient.rs"]
+mod patient;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use patient::open;
 use session_core::{ErrorKind, Record, SessionId, SessionKey, SessionStore, Subject, Subjects};
 use session_sqlite::{
     SqliteStore,
@@ -25,19 +29,6 @@ fn folder(name: &str) -> PathBuf {
 
 fn key() -> SessionKey {
     SessionId::random().unwrap().key("test")
-}
-
-/// A store with deadlines for a machine whose disk is busy.
-async fn open(path: impl AsRef<Path>) -> SqliteStore {
-    let long = Duration::from_secs(10);
-    let store = SqliteStore::builder(path)
-        .read_deadline(long)
-        .write_deadline(long)
-        .connect_deadline(long)
-        .build()
-        .unwrap();
-    store.ready().await.unwrap();
-    store
 }
 
 async fn refusal(path: &Path) -> session_core::Error {
