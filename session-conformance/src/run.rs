@@ -373,8 +373,9 @@ mod tests {
         assert!(broken_within(soon, hang).contains("still running after 200ms"));
         let blocked = Guarantee::new("group", "blocks", |_| {
             Box::pin(async {
-                std::thread::sleep(Duration::from_secs(10));
-                Ok(())
+                loop {
+                    std::thread::park();
+                }
             })
         });
         assert!(broken_within(soon, blocked).contains("still running after 200ms"));

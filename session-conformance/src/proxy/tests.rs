@@ -5,7 +5,10 @@ use std::{
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::*;
+use super::{
+    fault::{Faults, Of},
+    *,
+};
 
 /// A server that says each line back, and how many it has heard.
 async fn server() -> (SocketAddr, Arc<AtomicUsize>) {
@@ -100,6 +103,18 @@ async fn refuses_those_that_are_there_and_those_that_come() {
     scene.client = connect(&scene.proxy).await;
     assert_eq!(scene.ask("back\n").await, "back\n");
     assert_eq!(scene.proxy.connections(), 3);
+}
+
+/// Its task may find a request, or a reply, before it hears that it is to end.
+#[test]
+fn nothing_passes_on_a_connection_that_is_about_to_be_refused() {
+    let faults = Faults::new(7);
+    faults.arm(Fault::Refuse, 0..usize::MAX, None);
+    for of in [Of::Request, Of::Reply] {
+        assert_eq!(faults.befall(of), Some(Fault::Refuse));
+    }
+    faults.lift();
+    assert_eq!(faults.befall(Of::Request), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

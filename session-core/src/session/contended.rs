@@ -256,3 +256,12 @@ async fn commit_that_was_contended_may_be_repeated() {
     let lit = others.open(Some(id)).get::<bool>("lit").await.unwrap();
     assert_eq!(lit, Some(attempts % 2 == 0), "one more than {attempts} flips");
 }
+
+/// What one request's token holds is no hint for another's, whose store is its own.
+#[test]
+fn tokens_of_two_requests_share_no_turns() {
+    let (store, [sessions]) = nodes();
+    let [one, other] = [(); 2].map(|()| sessions.carried(store.clone()));
+    assert!(!Arc::ptr_eq(&one.inner.turns, &other.inner.turns));
+    assert!(!Arc::ptr_eq(&one.inner.turns, &sessions.inner.turns));
+}
